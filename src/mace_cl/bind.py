@@ -1,0 +1,94 @@
+"""Plan and target to schedule: parameters, sources, grids, packed weights, one arena.
+
+Two calls whose problem and parameters are equal share one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.lower.memory import assign
+from mace_cl.plan import Constant, Plan, Problem, Region, Rendered, Traits
+from mace_cl.schedule import ALIGNMENT, Kernel, Launch, Port, Schedule, Slot
+
+__all__ = ["BUILD_OPTIONS", "bind"]
+
+BUILD_OPTIONS = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros"
+"""Options that keep NaN and infinity as IEEE 754 has them."""
+
+Choose = Callable[[Problem, Traits], dict[str, int]]
+
+
+def _default(problem: Problem, traits: Traits) -> dict[str, int]:
+    return problem.default(traits)
+
+
+def bind(plan: Plan, traits: Traits, choose: Choose = _default) -> tuple[Schedule, NDArray[np.uint8]]:
+    """The schedule, and the bytes of its constants.
+
+    ``choose`` picks the parameters of a problem; by default its own rule does.
+    """
+    arena = assign(plan)
+    kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
+    packed: list[NDArray[Any]] = []
+    places: dict[tuple[int, int, int], Slot] = {}
+    launches = []
+    size = 0
+
+    def slot(region: Region) -> Slot:
+        base = arena.offsets[region.buffer]
+        assert base is not None
+        return Slot("arena", base + region.offset, region.size)
+
+    for call in plan.calls:
+        if call.problem not in kernels:
+            parameters = choose(call.problem, traits)
+            name = f"{call.problem.family}_{len(kernels)}"
+            rendered = call.problem.render(name, parameters)
+            kernel = Kernel(name, call.problem.family, rendered.source, tuple(parameters.items()))
+            kernels[call.problem] = (len(kernels), kernel, rendered, parameters)
+        index, _, rendered, parameters = kernels[call.problem]
+        args = []
+        for position, operand in enumerate(call.operands):
+            if isinstance(operand, Constant):
+                key = (id(operand), index, position)
+                if key not in places:
+                    array = call.problem.pack(position, operand.array, parameters)
+                    places[key] = Slot("constants", size, array.nbytes)
+                    packed.append(array)
+                    size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+                args.append(places[key])
+            else:
+                args.append(slot(operand))
+        args.append(slot(call.result))
+        launches.append(
+            Launch(index, rendered.global_size, rendered.local_size, tuple(args), call.node, call.problem.flops)
+        )
+    constants = _aligned(size)
+    at = 0
+    while packed:
+        array = packed.pop(0)
+        constants[at : at + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        at += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    schedule = Schedule(
+        tuple(Port(port.name, port.dtype, port.shape, slot(port.region)) for port in plan.inputs),
+        tuple(Port(port.name, port.dtype, port.shape, slot(port.region)) for port in plan.outputs),
+        tuple(kernel for _, kernel, _, _ in kernels.values()),
+        tuple(launches),
+        arena.size,
+        size,
+        BUILD_OPTIONS,
+    )
+    schedule.check()
+    return schedule, constants
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """``size`` zero bytes that begin at a multiple of `ALIGNMENT`, so that a device can use them in place."""
+    room = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size]

@@ -1,0 +1,95 @@
+"""Every error that mace-cl raises on purpose.
+
+    MaceClError                     base; carries the exit code of the command line
+    ├── InputError (2)              what the caller handed in: name, dtype, shape, file, path
+    │   ├── ModelError (3)          a model file that can't be read or is not valid
+    │   │   └── UnsupportedError (4)    valid, but an op, opset or type that mace-cl lacks
+    │   └── ImageError (2)          an image file that is not one
+    ├── ProgramError (5)            a compiled-program file that can't be used as asked
+    │   └── DamagedError (5)        … because its bytes are not what was written
+    ├── DeviceError (6)             no OpenCL platform or device fits
+    │   └── BuildError (7)          the driver refused a kernel
+    ├── StorageError (8)            a file could not be written or read
+    └── SettingsError (2)           a setting that makes no sense
+
+Each message says what happened, where, why, and what to do next.  The number in brackets is the
+exit code of ``mace-cl``; 0 is success, 1 an internal error, 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BuildError",
+    "DamagedError",
+    "DeviceError",
+    "ImageError",
+    "InputError",
+    "MaceClError",
+    "ModelError",
+    "ProgramError",
+    "SettingsError",
+    "StorageError",
+    "UnsupportedError",
+]
+
+
+class MaceClError(Exception):
+    """Base of all errors of this package; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(MaceClError, ValueError):
+    """An argument, tensor or path from the caller does not fit what the model or the call takes."""
+
+    exit_code = 2
+
+
+class ModelError(InputError):
+    """A model could not be read: not a model, truncated, invalid, or its weights are missing."""
+
+    exit_code = 3
+
+
+class UnsupportedError(ModelError):
+    """The model is valid, but needs an op, opset, element type or attribute that mace-cl lacks."""
+
+    exit_code = 4
+
+
+class ImageError(InputError):
+    """A file given as an image could not be decoded as one."""
+
+
+class ProgramError(MaceClError):
+    """A compiled-program file can't be used for what was asked."""
+
+    exit_code = 5
+
+
+class DamagedError(ProgramError):
+    """A compiled-program file is truncated, altered, or not one at all."""
+
+
+class DeviceError(MaceClError):
+    """No OpenCL platform, or no device of the kind that was asked for, or the device failed."""
+
+    exit_code = 6
+
+
+class BuildError(DeviceError):
+    """The OpenCL compiler refused a kernel; the message holds its log."""
+
+    exit_code = 7
+
+
+class StorageError(MaceClError, OSError):
+    """A file or directory could not be read or written."""
+
+    exit_code = 8
+
+
+class SettingsError(MaceClError, ValueError):
+    """A setting, from an argument, the environment or the configuration file, is not valid."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""Source formats to canonical ONNX graphs; one file a format."""

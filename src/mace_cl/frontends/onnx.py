@@ -1,0 +1,117 @@
+"""ONNX files to onnx-ir models with static input shapes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from mace_cl.errors import InputError, ModelError, UnsupportedError
+
+__all__ = ["OLDEST_OPSET", "load"]
+
+OLDEST_OPSET = 7
+"""The first opset with today's broadcasting; older models need onnx.version_converter."""
+
+logger = logging.getLogger(__name__)
+
+
+def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+    """Read, check and make static an ONNX model.
+
+    ``shapes`` gives the shapes of inputs that have symbolic dimensions; without it, a symbolic first
+    dimension (the batch) is 1.
+
+    Raises:
+        ModelError: not an ONNX model, truncated, invalid, or its external weights are missing.
+        UnsupportedError: an opset older than 7 or newer than the installed onnx package knows.
+        InputError: ``shapes`` names no input, or does not fit, or a dimension stays unknown.
+    """
+    import onnx
+
+    name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
+    try:
+        proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
+    except FileNotFoundError as error:
+        raise ModelError(f"{name}: no such file; check the path") from error
+    except Exception as error:  # protobuf raises its own DecodeError, which differs between its backends
+        raise ModelError(
+            f"{name}: not an ONNX model, or truncated ({error}); check that the file was copied whole"
+        ) from error
+    if not proto.ir_version or not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError(f"{name}: not an ONNX model (it has no graph); give an .onnx file")
+    _check_opset(proto, name)
+    _check_external(proto, source, name)
+    try:
+        onnx.checker.check_model(str(source) if isinstance(source, Path) else proto)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{name}: not a valid ONNX model: {error}; export it again") from error
+    model = ir.serde.deserialize_model(proto)
+    if isinstance(source, Path):
+        _set_base(model, source)
+    _make_static(model, shapes or {}, name)
+    return model
+
+
+def _check_opset(proto: object, name: str) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    for entry in proto.opset_import:  # type: ignore[attr-defined]
+        if entry.domain in ("", "ai.onnx") and not OLDEST_OPSET <= entry.version <= newest:
+            raise UnsupportedError(
+                f"{name}: opset {entry.version}, but mace-cl reads {OLDEST_OPSET} to {newest} (onnx {onnx.__version__}); "
+                "convert it with onnx.version_converter, or export it with a supported opset"
+            )
+
+
+def _check_external(proto: object, source: Path | bytes, name: str) -> None:
+    import onnx
+
+    for tensor in onnx.external_data_helper._get_all_tensors(proto):
+        if not onnx.external_data_helper.uses_external_data(tensor):
+            continue
+        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+        if isinstance(source, bytes):
+            raise ModelError(f"{name}: weights of {tensor.name!r} are in the file {location!r}; give the model as a path")
+        if not (source.parent / location).is_file():
+            raise ModelError(
+                f"{name}: the weights of {tensor.name!r} should be in {location!r} beside the model, but that file is "
+                "missing; copy it there"
+            )
+
+
+def _set_base(model: ir.Model, source: Path) -> None:
+    ir.external_data.set_base_dir(model.graph, source.parent)
+
+
+def _make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str) -> None:
+    inputs = {value.name: value for value in model.graph.inputs if value.name not in model.graph.initializers}
+    unknown = sorted(set(shapes) - set(inputs))
+    if unknown:
+        raise InputError(f"{name}: shapes given for {unknown}, but the inputs are {sorted(map(str, inputs))}")
+    for key, value in inputs.items():
+        given = shapes.get(str(key))
+        own = list(value.shape) if value.shape is not None else None
+        if given is not None:
+            fits = own is None or (
+                len(own) == len(given) and all(not isinstance(a, int) or a == b for a, b in zip(own, given, strict=True))
+            )
+            if not fits or any(size < 1 for size in given):
+                raise InputError(f"{name}: shape {tuple(given)} does not fit input {key!r} of shape {own}")
+            value.shape = ir.Shape(given)
+            continue
+        if own is None:
+            raise InputError(f"{name}: input {key!r} has no shape; give one (shapes={{{key!r}: (1, 3, 224, 224)}})")
+        if own and not isinstance(own[0], int):
+            logger.info("%s: dimension %s of input %s is taken as 1", name, own[0], key)
+            own[0] = 1
+        symbolic = [str(size) for size in own if not isinstance(size, int)]
+        if symbolic:
+            raise InputError(
+                f"{name}: input {key!r} has the symbolic dimensions {', '.join(symbolic)}; give its shape "
+                f"(shapes={{{key!r}: (…)}}, or --shape {key}=1,3,224,224)"
+            )
+        value.shape = ir.Shape(own)

@@ -1,0 +1,47 @@
+"""Reading onnx-ir graphs: constants, shapes and attributes as plain Python values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+__all__ = ["DOMAIN", "array_of", "attribute", "describe", "nodes_of", "static_shape"]
+
+DOMAIN = "mace_cl"
+"""Domain of the ops that only mace-cl's passes make."""
+
+
+def array_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """The value as an array if it is a constant of the graph."""
+    if value is None or value.const_value is None or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape if it is known and static."""
+    if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
+        return None
+    return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
+
+
+def attribute(node: ir.Node, name: str, default: Any = None) -> Any:
+    """A node's attribute as a plain Python value."""
+    found = node.attributes.get(name)
+    if found is None or found.value is None:
+        return default
+    return found.as_string() if found.type == ir.AttributeType.STRING else found.value
+
+
+def nodes_of(node: ir.Node) -> str:
+    """The names of the source model's nodes that ``node`` stands for, separated by spaces."""
+    return node.metadata_props.get("mace_cl.nodes") or node.name or f"{node.op_type}({node.outputs[0].name})"
+
+
+def describe(node: ir.Node) -> str:
+    """How messages name a node: its name, op, domain and opset."""
+    version = f"-{node.version}" if node.version else ""
+    domain = f"{node.domain}::" if node.domain else ""
+    return f"node {nodes_of(node)!r} (op {domain}{node.op_type}{version})"

@@ -1,0 +1,223 @@
+"""Direct convolution and matrix product: T pixels × R channel blocks in registers.
+
+One work-item computes ``tile`` neighbouring pixels of one output row for ``blocks`` blocks of c output
+channels.  The accumulators are named variables, fully unrolled, so that the compiler keeps them in
+vector registers.  Padding costs nothing: columns are resolved when the text is made, per class of
+tile; rows bound the loop over the kernel's height.  Weights are packed
+``[OC group][IC block][KH][KW][ic][block][c]``, so that one work-item reads them in order.
+
+A 1×1 convolution of stride 1 runs over all pixels as one row; a matrix product is that with layout
+``nhwc``: rows are pixels, columns are channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.plan import Parameters, Rendered, Traits
+from mace_cl.kernels.base import Code, ceil_div, kernel_head, pad_to, prelude, tile_starts
+from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
+from mace_cl.kernels.views import View, view
+from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
+
+__all__ = ["Conv2D"]
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """``Conv`` with 2-D kernels; ``channels`` are (in, out), ``layouts`` those of x and of the result.
+
+    Operands: x, weights ``[OC, IC/groups, KH, KW]``, bias ``[OC]`` if ``bias``, the epilogue's.
+    With ``groups`` > 1, channels per group must be multiples of c on both sides.
+    """
+
+    c: int
+    batch: int
+    channels: tuple[int, int]
+    window: Window
+    groups: int = 1
+    bias: bool = True
+    layouts: tuple[str, str] = ("blocked", "blocked")
+    epilogue: Epilogue = IDENTITY
+
+    @property
+    def family(self) -> str:
+        return "conv2d"
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.batch * self.channels[1] * self._depth * int(np.prod(self.window.output))
+
+    @property
+    def _depth(self) -> int:
+        return self.channels[0] // self.groups * int(np.prod(self.window.kernel))
+
+    @property
+    def _blocks(self) -> int:
+        """Blocks of output channels per group."""
+        return ceil_div(self.channels[1] // self.groups, self.c)
+
+    @property
+    def _input_block(self) -> int:
+        """Input channels that one stride covers: a block of x, or all where x is evenly strided."""
+        return self.c if self.layouts[0] == "blocked" else self.channels[0] // self.groups
+
+    @property
+    def _flat(self) -> Conv2D:
+        """The same convolution over one long row, where that is the same."""
+        w = self.window
+        if not (w.kernel == w.strides == (1, 1) and w.pads == (0, 0) and w.input == w.output):
+            return self
+        row = (1, w.input[0] * w.input[1])
+        return replace(self, window=Window(row, row, (1, 1)))
+
+    def space(self, traits: Traits) -> Iterator[dict[str, int]]:
+        """All legal parameters: T·R accumulators and R weights must fit the vector registers."""
+        width = self._flat.window.output[1]
+        most = max(1, traits.vector_registers - 4)
+        for blocks in (1, 2, 3, 4, 6, 8):
+            if blocks > self._blocks or (self.groups > 1 and self._blocks % blocks):
+                continue
+            for tile in range(1, min(width, most // blocks) + 1):
+                for channels_first in (0, 1):
+                    yield {"tile": tile, "blocks": blocks, "channels_first": channels_first}
+
+    def default(self, traits: Traits) -> dict[str, int]:
+        return min(self.space(traits), key=lambda parameters: self._flat._cost(parameters, traits))
+
+    def _cost(self, parameters: Parameters, traits: Traits) -> float:
+        """Estimated time, in vector multiply-adds of one core.
+
+        Per input channel a work-item does T·R multiply-adds and reads R weight vectors; fewer than 8
+        accumulators leave the multiply-add pipelines waiting (latency 4, two ports).  What does not
+        fit the near cache is read again from further away.
+        """
+        height, width = self.window.output
+        t, r = parameters["tile"], parameters["blocks"]
+        tiles = height * ceil_div(width, t)
+        groups = self.groups * ceil_div(self._blocks, r)
+        items = self.batch * tiles * groups
+        step = max(t * r, 8) + 0.6 * r + 0.15 * t + 1.0
+        work = items * (self._depth * step + 8 * t * r + 250)
+        weights = self._depth * groups * r * self.c * 4
+        image = int(np.prod(self.window.input)) * self.channels[0] * 4
+        if parameters["channels_first"]:
+            far = image + weights * (tiles if weights > traits.near_cache else 1)
+        else:
+            far = weights + image * (groups if image > traits.near_cache else 1)
+        rounds = ceil_div(items, traits.cores) * traits.cores / items
+        return work * rounds + far / 24
+
+    def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
+        r = parameters["blocks"]
+        if operand != 1:
+            per_group = pad_to(array.reshape(self.groups, -1), 1, r * self.c)
+            return np.ascontiguousarray(per_group, dtype=np.float32).reshape(-1)
+        oc, ic, kh, kw = array.shape
+        block = self._input_block
+        padded = pad_to(array.reshape(self.groups, oc // self.groups, ic, kh, kw), 1, r * self.c)
+        padded = pad_to(padded, 2, block)
+        split = padded.reshape(-1, r, self.c, padded.shape[2] // block, block, kh, kw)
+        return np.ascontiguousarray(split.transpose(0, 3, 5, 6, 4, 1, 2), dtype=np.float32)
+
+    def render(self, entry: str, parameters: Parameters) -> Rendered:
+        return _render(self._flat, entry, parameters)
+
+
+def _render(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
+    window = problem.window
+    height, width = window.output
+    tile = min(parameters["tile"], width)
+    reads = ["x", "w"] + (["b"] if problem.bias else []) + list(problem.epilogue.names)
+    axes = (0, 1, 2) if parameters["channels_first"] else (2, 1, 0)
+    code = Code()
+    with code.block(kernel_head(entry, reads, "y")):
+        code.add(f"const int group = get_global_id({axes[0]});")
+        code.add(f"const int line = get_global_id({axes[1]});")
+        code.add(f"const int tile = get_global_id({axes[2]});")
+        code.add(f"const int n = line / {height}, oh = line % {height};")
+        code.add(f"const int first = group * {parameters['blocks']};")
+        code.add(f"const int ow = {tile_start(width, tile)};")
+        code.add(*window.row_bounds())
+        classes = tile_classes(window, tile)
+        for number, one in enumerate(classes):
+            condition = "" if number == len(classes) - 1 else one.condition()
+            with code.block(" ".join(filter(None, ("else" if number else "", condition)))):
+                _tile(code, problem, parameters["blocks"], tile, one)
+    groups = problem.groups * ceil_div(problem._blocks, parameters["blocks"])
+    size = (groups, problem.batch * height, len(tile_starts(width, tile)))
+    return Rendered(prelude(problem.c) + code.text(), (size[axes[0]], size[axes[1]], size[axes[2]]))
+
+
+def _tile(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
+    c, oc, epilogue = problem.c, problem.channels[1], problem.epilogue
+    y = view(problem.layouts[1], c, oc, *problem.window.output)
+    for block in range(r):
+        start = f"LOAD(b + (first + {block}) * {c})" if problem.bias else "(vec)(0.0f)"
+        code.add("vec " + ", ".join(f"a{block}_{pixel} = {start}" for pixel in range(t)) + ";")
+    _accumulate(code, problem, r, t, one)
+    total = problem.groups * problem._blocks
+    mask = problem.layouts[1] == "blocked" and oc % c != 0 and not epilogue.keeps_zero()
+    for block in range(r):
+        with code.block(f"if (first + {block} < {total})" if total % r and block else ""):
+            code.add(f"const int at = n * {y.image} + (first + {block}) * {y.block} + oh * {y.row} + ow * {y.column};")
+            channel = f"(first + {block}) * {c}"
+            last = f"(first + {block} == {total - 1})"
+            for pixel in range(t):
+                here = f"at + {pixel * y.column}"
+                gate = f"n * {total * c} + {channel}"
+                lines, value = epilogue.code(f"a{block}_{pixel}", here, channel, gate, f"v{pixel}_")
+                code.add(*lines)
+                if mask:
+                    value = masked(code, value, c, oc % c, last)
+                _store(code, problem, f"y + {here}", value, last)
+
+
+def _store(code: Code, problem: Conv2D, pointer: str, value: str, last: str) -> None:
+    c, tail = problem.c, problem.channels[1] % problem.c
+    if problem.layouts[1] == "blocked" or tail == 0:
+        code.add(f"STORE({pointer}, {value});")
+        return
+    lanes = [f"({pointer})[{lane}] = {value}.s{lane:x};" for lane in range(c)]
+    code.add(f"if ({last}) {{ {' '.join(lanes[:tail])} }} else {{ {' '.join(lanes)} }}")
+
+
+def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
+    c, window, block = problem.c, problem.window, problem._input_block
+    kh, kw = window.kernel
+    per_group = problem.channels[0] // problem.groups
+    blocks, tail = ceil_div(per_group, block), per_group % block
+    x = view(problem.layouts[0], c, problem.channels[0], *window.input)
+    block_stride = x.block if block == c else x.channel * block
+    icb = f"(first / {problem._blocks} * {blocks} + icb)" if problem.groups > 1 else "icb"
+    with code.block(f"for (int icb = 0; icb < {blocks}; ++icb)"):
+        if tail:
+            code.add(f"const int channels = icb == {blocks - 1} ? {tail} : {block};")
+        with code.block("for (int kh = k0; kh < k1; ++kh)"):
+            code.add(
+                f"__global const float *restrict xp = x + n * {x.image} + {icb} * {block_stride}"
+                f" + (top + kh * {window.dilations[0]}) * {x.row} + (ow * {window.strides[1]} - {window.pads[1]}) * {x.column};",
+                f"__global const float *restrict wp = w + ((group * {blocks} + icb) * {kh} + kh) * {kw * block * r * c};",
+            )
+            for k in range(kw):
+                if any(one.valid[k]):
+                    with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):
+                        _multiply(code, window, x, k, (r, t), one.valid[k], f"{k * block * r * c} + ic * {r * c}", c)
+
+
+def _multiply(
+    code: Code, window: Window, x: View, k: int, size: tuple[int, int], valid: tuple[bool, ...], weights: str, c: int
+) -> None:
+    for index in range(size[0]):
+        code.add(f"const vec w{index} = LOAD(wp + {weights} + {index * c});")
+    step = "ic" if x.channel == 1 else f"ic * {x.channel}"
+    for pixel in range(size[1]):
+        if valid[pixel]:
+            offset = (pixel * window.strides[1] + k * window.dilations[1]) * x.column
+            sums = " ".join(f"a{index}_{pixel} = x{pixel} * w{index} + a{index}_{pixel};" for index in range(size[0]))
+            code.add(f"const vec x{pixel} = (vec)(xp[{offset} + {step}]); {sums}")

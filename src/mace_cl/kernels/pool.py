@@ -1,0 +1,129 @@
+"""MaxPool and AveragePool over rows and columns of a blocked activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.plan import Parameters, Rendered, Traits
+from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts, unpacked
+from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
+from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
+
+__all__ = ["Pool2D"]
+
+
+@dataclass(frozen=True)
+class Pool2D:
+    """``kind`` is "max" or "average"; padded positions count for the average only if ``count_pads``.
+
+    ``extent`` is the padded image's (rows, columns), from the top-left pad on: what ``count_pads`` counts.
+    """
+
+    c: int
+    batch: int
+    channels: int
+    window: Window
+    kind: str
+    count_pads: bool = False
+    extent: tuple[int, int] = (0, 0)
+    epilogue: Epilogue = IDENTITY
+
+    @property
+    def family(self) -> str:
+        return "pool2d"
+
+    @property
+    def flops(self) -> int:
+        return self.batch * self.channels * int(np.prod(self.window.kernel) * np.prod(self.window.output))
+
+    def default(self, traits: Traits) -> dict[str, int]:
+        return {"tile": min(self.window.output[1], 4)}
+
+    def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
+        return unpacked(operand, array)
+
+    def render(self, entry: str, parameters: Parameters) -> Rendered:
+        c, (height, width) = self.c, self.window.output
+        tile = min(parameters["tile"], width)
+        blocks = ceil_div(self.channels, c)
+        code = Code()
+        with code.block(kernel_head(entry, ["x", *self.epilogue.names], "y")):
+            code.add("const int oh = get_global_id(0), plane = get_global_id(1);", f"const int cb = plane % {blocks};")
+            code.add(f"__global const float *restrict xc = x + plane * {self.window.input[0] * self.window.input[1] * c};")
+            code.add(*self.window.row_bounds())
+            if self.kind == "average":
+                code.add(f"const int rows = {self._counted_rows()};")
+            for one in tile_classes(self.window, tile):
+                for member in _runs(one.members):
+                    self._tiles(code, one, member, tile)
+        return Rendered(prelude(c) + code.text(), (height, self.batch * blocks, 1))
+
+    def _counted_rows(self) -> str:
+        if not self.count_pads:
+            return "k1 - k0"
+        w = self.window
+        limit = self.extent[0] - w.pads[0]
+        if (w.output[0] - 1) * w.strides[0] + (w.kernel[0] - 1) * w.dilations[0] < self.extent[0]:
+            return str(w.kernel[0])
+        return " + ".join(f"(top + {k * w.dilations[0]} < {limit})" for k in range(w.kernel[0]))
+
+    def _counted_columns(self, one: TileClass, start: int, pixel: int) -> int:
+        w = self.window
+        if not self.count_pads:
+            return sum(valid[pixel] for valid in one.valid)
+        first = (start + pixel) * w.strides[1] - w.pads[1]
+        return sum(first + k * w.dilations[1] < self.extent[1] - w.pads[1] for k in range(w.kernel[1]))
+
+    def _tiles(self, code: Code, one: TileClass, members: tuple[int, int], tile: int) -> None:
+        w, c, (height, width) = self.window, self.c, self.window.output
+        starts = tile_starts(width, tile)
+        first, last = members
+        with code.block(f"for (int tile = {first}; tile <= {last}; ++tile)" if first != last else ""):
+            code.add(f"const int ow = {tile_start(width, tile) if first != last else starts[first]};")
+            start = "(vec)(0.0f)" if self.kind == "average" else "(vec)(-INFINITY)"
+            code.add("vec " + ", ".join(f"a{pixel} = {start}" for pixel in range(tile)) + ";")
+            with code.block("for (int kh = k0; kh < k1; ++kh)"):
+                code.add(
+                    f"__global const float *restrict xp = xc + ((top + kh * {w.dilations[0]}) * {w.input[1]}"
+                    f" + ow * {w.strides[1]} - {w.pads[1]}) * {c};"
+                )
+                uses: dict[int, list[int]] = {}
+                for pixel in range(tile):
+                    for k in range(w.kernel[1]):
+                        if one.valid[k][pixel]:
+                            uses.setdefault(pixel * w.strides[1] + k * w.dilations[1], []).append(pixel)
+                for column, pixels in sorted(uses.items()):
+                    code.add(f"const vec x{column} = LOAD(xp + {column * c});")
+                    step = "a{0} += x{1};" if self.kind == "average" else "a{0} = a{0} > x{1} ? a{0} : x{1};"
+                    code.add(" ".join(step.format(pixel, column) for pixel in pixels))
+            self._finish(code, one, tile, starts[first])
+
+    def _finish(self, code: Code, one: TileClass, tile: int, start: int) -> None:
+        c, (height, width) = self.c, self.window.output
+        blocks, valid = ceil_div(self.channels, c), self.channels % c
+        code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
+        for pixel in range(tile):
+            value = f"a{pixel}"
+            if self.kind == "average":
+                code.add(f"{value} *= (vec)(1.0f / (float)(rows * {self._counted_columns(one, start, pixel)}));")
+            here = f"at + {pixel * c}"
+            lines, value = self.epilogue.code(value, here, f"cb * {c}", f"plane * {c}", f"v{pixel}_")
+            code.add(*lines)
+            if valid and not self.epilogue.keeps_zero():
+                value = masked(code, value, c, valid, f"(cb == {blocks - 1})")
+            code.add(f"STORE(y + {here}, {value});")
+
+
+def _runs(members: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Consecutive members as (first, last)."""
+    runs: list[tuple[int, int]] = []
+    for member in members:
+        if runs and runs[-1][1] == member - 1:
+            runs[-1] = (runs[-1][0], member)
+        else:
+            runs.append((member, member))
+    return runs

@@ -1,0 +1,8 @@
+"""Graph to plan: ops choose kernels and layouts; copies that views can replace are dropped."""
+
+from __future__ import annotations
+
+from mace_cl.lower.lower import lower
+from mace_cl.lower.memory import Arena, assign
+
+__all__ = ["Arena", "assign", "lower"]

@@ -1,0 +1,62 @@
+"""Drop copies of whole buffers: their producers write to the copy's place directly.
+
+A concatenation is lowered as one copy per operand.  Where an operand is a buffer of its own that is
+copied once, unchanged, into an aligned part of the result, it can just as well be that part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from mace_cl.kernels.elementwise import COPY, Access, Elementwise
+from mace_cl.plan import Constant, KernelCall, Plan, Region
+
+__all__ = ["elide_copies"]
+
+
+def elide_copies(plan: Plan) -> Plan:
+    """The same plan with buffers renamed into parts of others, and without the copies between them."""
+    copies = Counter(
+        operand.buffer
+        for call in plan.calls
+        if _is_whole_copy(plan, call)
+        for operand in call.operands
+        if isinstance(operand, Region)
+    )
+    fixed = {port.region.buffer for port in (*plan.inputs, *plan.outputs)}
+    written = Counter(call.result.buffer for call in plan.calls)
+    parts: dict[int, Region] = {}
+    kept = []
+    for call in plan.calls:
+        if _is_whole_copy(plan, call):
+            (source,) = call.operands
+            assert isinstance(source, Region)
+            own = source.buffer not in fixed and copies[source.buffer] == 1 and written[source.buffer] > 0
+            # a part must not hold the buffer that it becomes part of
+            if own and call.result.buffer != source.buffer:
+                parts[source.buffer] = call.result
+                continue
+        kept.append(call)
+
+    def moved(region: Region) -> Region:
+        while region.buffer in parts:
+            place = parts[region.buffer]
+            region = Region(place.buffer, place.offset + region.offset, region.size)
+        return region
+
+    def rewritten(call: KernelCall) -> KernelCall:
+        operands = tuple(item if isinstance(item, Constant) else moved(item) for item in call.operands)
+        return replace(call, operands=operands, result=moved(call.result))
+
+    return replace(plan, calls=tuple(rewritten(call) for call in kept))
+
+
+def _is_whole_copy(plan: Plan, call: KernelCall) -> bool:
+    problem = call.problem
+    if not isinstance(problem, Elementwise) or problem.expr != COPY or problem.accesses != (Access((1,)), Access((1,))):
+        return False
+    (source,) = call.operands
+    if not isinstance(source, Region) or source.offset != 0:
+        return False
+    return source.size == call.result.size == plan.buffers[source.buffer].size

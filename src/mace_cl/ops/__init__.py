@@ -1,0 +1,51 @@
+"""Lowering of each op; ``LOWERINGS`` is the table of what runs on OpenCL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from mace_cl.graph import DOMAIN
+from mace_cl.ops import convolution, elementwise, movement, normalization, pooling, reduction, resizing
+from mace_cl.ops.builder import Builder
+
+__all__ = ["EPILOGUE_OPS", "LOWERINGS", "Builder"]
+
+LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
+    (DOMAIN, "Elementwise"): elementwise.lower,
+    (DOMAIN, "Linear"): convolution.lower_linear,
+    ("", "AveragePool"): pooling.lower_pool,
+    ("", "Concat"): movement.lower_concat,
+    ("", "Conv"): convolution.lower_conv,
+    ("", "Expand"): movement.lower_expand,
+    ("", "Gather"): movement.lower_gather,
+    ("", "GlobalAveragePool"): pooling.lower_global_pool,
+    ("", "GlobalMaxPool"): pooling.lower_global_pool,
+    ("", "Identity"): movement.lower_reshape,
+    ("", "InstanceNormalization"): normalization.lower_instance_norm,
+    ("", "LogSoftmax"): normalization.lower_softmax,
+    ("", "MaxPool"): pooling.lower_pool,
+    ("", "Pad"): resizing.lower_pad,
+    ("", "ReduceMax"): reduction.lower_reduce,
+    ("", "ReduceMean"): reduction.lower_reduce,
+    ("", "ReduceMin"): reduction.lower_reduce,
+    ("", "ReduceProd"): reduction.lower_reduce,
+    ("", "ReduceSum"): reduction.lower_reduce,
+    ("", "Reshape"): movement.lower_reshape,
+    ("", "Resize"): resizing.lower_resize,
+    ("", "Slice"): movement.lower_slice,
+    ("", "Softmax"): normalization.lower_softmax,
+    ("", "Split"): movement.lower_split,
+    ("", "Transpose"): movement.lower_transpose,
+    ("", "Upsample"): resizing.lower_resize,
+}
+
+EPILOGUE_OPS: dict[tuple[str, str], int] = {
+    (DOMAIN, "Linear"): -1,
+    ("", "AveragePool"): 1,
+    ("", "Conv"): 1,
+    ("", "GlobalAveragePool"): 1,
+    ("", "InstanceNormalization"): 1,
+}
+"""Ops whose kernels take an epilogue, with the axis of their channels."""

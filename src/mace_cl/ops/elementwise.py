@@ -1,0 +1,172 @@
+"""Elementwise ops: their expressions, and how an ``Elementwise`` node is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from mace_cl.expr import Expr, Instruction
+from mace_cl.kernels.base import ceil_div, pad_to
+from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
+from mace_cl.plan import Constant, Region
+from mace_cl.ops.builder import Builder
+from mace_cl.graph import array_of, attribute
+
+__all__ = ["expression", "lower"]
+
+_FLOAT_MAX = float(np.finfo(np.float32).max)
+
+
+def _same(operation: str) -> Callable[[ir.Node], Expr | None]:
+    return lambda node: Expr.of(operation)
+
+
+def _chain(operation: str) -> Callable[[ir.Node], Expr | None]:
+    """A variadic op as a chain of binary ones."""
+
+    def build(node: ir.Node) -> Expr | None:
+        expr = Expr.of(operation)
+        if len(node.inputs) == 1:
+            return Expr(1, (Instruction("linear", (0,), (1.0, 0.0)),))
+        for _ in range(len(node.inputs) - 2):
+            expr = Expr.of(operation).substitute(0, expr)
+        return expr
+
+    return build
+
+
+def _clip(node: ir.Node) -> Expr | None:
+    bounds = [attribute(node, "min", -_FLOAT_MAX), attribute(node, "max", _FLOAT_MAX)]
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            array = array_of(value)
+            if array is None:
+                return None
+            bounds[index] = float(array.reshape(-1)[0])
+    return Expr.of("clip", *bounds)
+
+
+def _linear_clip(slope: float, offset: float) -> tuple[Instruction, Instruction]:
+    return Instruction("linear", (0,), (slope, offset)), Instruction("clip", (1,), (0.0, 1.0))
+
+
+def _hard_sigmoid(node: ir.Node) -> Expr:
+    return Expr(1, _linear_clip(attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)))
+
+
+def _hard_swish(node: ir.Node) -> Expr:
+    return Expr(1, (*_linear_clip(1 / 6, 0.5), Instruction("mul", (0, 2))))
+
+
+EXPRESSIONS: dict[str, Callable[[ir.Node], Expr | None]] = {
+    "Abs": _same("abs"),
+    "Add": _same("add"),
+    "Ceil": _same("ceil"),
+    "Clip": _clip,
+    "Cos": _same("cos"),
+    "Div": _same("div"),
+    "Elu": lambda node: Expr.of("elu", attribute(node, "alpha", 1.0)),
+    "Erf": _same("erf"),
+    "Exp": _same("exp"),
+    "Floor": _same("floor"),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
+    "LeakyRelu": lambda node: Expr.of("leaky_relu", attribute(node, "alpha", 0.01)),
+    "Log": _same("log"),
+    "Max": _chain("max"),
+    "Min": _chain("min"),
+    "Mul": _same("mul"),
+    "Neg": _same("neg"),
+    "Pow": _same("pow"),
+    "Reciprocal": _same("reciprocal"),
+    "Relu": _same("relu"),
+    "Round": _same("round"),
+    "Sigmoid": _same("sigmoid"),
+    "Sin": _same("sin"),
+    "Softplus": _same("softplus"),
+    "Sqrt": _same("sqrt"),
+    "Sub": _same("sub"),
+    "Sum": _chain("add"),
+    "Tanh": _same("tanh"),
+}
+
+
+def expression(node: ir.Node) -> Expr | None:
+    """The node as an expression over its first inputs, or None if it is not elementwise.
+
+    ``Clip`` with bounds that are not constants is not.
+    """
+    build = EXPRESSIONS.get(node.op_type)
+    return build(node) if build else None
+
+
+def lower(builder: Builder, node: ir.Node) -> None:
+    """``mace_cl::Elementwise``: blocked if any operand of the result's shape is at hand blocked, else row-major."""
+    result = node.outputs[0]
+    shape = builder.shape(result)
+    inputs = [value for value in node.inputs if value is not None]
+    expr = Expr.parse(attribute(node, "expr"))
+    varying = [value for value in inputs if array_of(value) is None]
+    blocked = (
+        len(shape) == 4
+        and any(builder.shape(value) == shape and builder.has(value, "blocked") for value in varying)
+        and all(len(builder.shape(value)) == 4 or int(np.prod(builder.shape(value))) == 1 for value in varying)
+    )
+    if blocked:
+        _lower_blocked(builder, node, expr, inputs, shape)
+    else:
+        _lower_plain(builder, node, expr, inputs, shape)
+
+
+def _lower_plain(builder: Builder, node: ir.Node, expr: Expr, inputs: list[ir.Value], shape: tuple[int, ...]) -> None:
+    operands: list[Region | Constant] = []
+    accesses = []
+    for value in inputs:
+        own = builder.shape(value)
+        padded = (1,) * (len(shape) - len(own)) + own
+        steps = contiguous(padded)
+        accesses.append(Access(tuple(0 if size == 1 else step for size, step in zip(padded, steps, strict=True))))
+        operands.append(builder.plain(value))
+    accesses.append(Access(contiguous(shape)))
+    target = builder.allocate(node.outputs[0], "nchw")
+    builder.emit(Elementwise(builder.block, shape or (1,), tuple(_at_least_1d(accesses)), expr), operands, target, node)
+
+
+def _at_least_1d(accesses: list[Access]) -> list[Access]:
+    return [access if access.strides else Access((0,)) for access in accesses]
+
+
+def _lower_blocked(builder: Builder, node: ir.Node, expr: Expr, inputs: list[ir.Value], shape: tuple[int, ...]) -> None:
+    c = builder.block
+    n, channels, height, width = shape
+    blocks = ceil_div(channels, c)
+    operands: list[Region | Constant] = []
+    accesses, splat = [], []
+    for value in inputs:
+        own = builder.shape(value)
+        padded = (1,) * (4 - len(own)) + own
+        array = array_of(value)
+        by_channel = padded[1] == channels and channels > 1 or padded == shape
+        splat.append(not by_channel)
+        if not by_channel:
+            strides = contiguous(padded)
+            at = [0 if size == 1 else step for size, step in zip(padded, strides, strict=True)]
+            accesses.append(Access((at[0], 0, at[2], at[3], 0)))
+            operands.append(builder.plain(value))
+            continue
+        dims = (padded[0], blocks, padded[2], padded[3], c)
+        at = [0 if size == 1 else step for size, step in zip(dims, contiguous(dims), strict=True)]
+        at[4] = 1
+        accesses.append(Access(tuple(at)))
+        if array is None:
+            operands.append(builder.blocked(value))
+        else:
+            packed = pad_to(array.reshape(padded), 1, c).reshape(padded[0], blocks, c, padded[2], padded[3])
+            operands.append(Constant(value.name or "", np.ascontiguousarray(packed.transpose(0, 1, 3, 4, 2))))
+    accesses.append(Access(contiguous((n, blocks, height, width, c))))
+    mask = (blocks, channels % c) if channels % c and not expr.keeps_zero(splat) else None
+    target = builder.allocate(node.outputs[0], "blocked")
+    problem = Elementwise(c, (n, blocks, height, width, c), tuple(accesses), expr, mask)
+    builder.emit(problem, operands, target, node)

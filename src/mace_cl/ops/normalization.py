@@ -1,0 +1,46 @@
+"""Softmax, LogSoftmax and InstanceNormalization."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from mace_cl.graph import array_of, attribute
+from mace_cl.kernels.instance_norm import InstanceNorm
+from mace_cl.kernels.softmax import Softmax
+from mace_cl.ops.builder import Builder
+from mace_cl.ops.fused import epilogue_of
+
+__all__ = ["lower_instance_norm", "lower_softmax"]
+
+
+def lower_softmax(builder: Builder, node: ir.Node) -> None:
+    """Before opset 13, all axes from ``axis`` on count as one."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    shape = builder.shape(x)
+    if builder.opset < 13:
+        axis = attribute(node, "axis", 1) % len(shape)
+        length, inner = int(np.prod(shape[axis:])), 1
+    else:
+        axis = attribute(node, "axis", -1) % len(shape)
+        length, inner = shape[axis], int(np.prod(shape[axis + 1 :], initial=1))
+    problem = Softmax(builder.block, int(np.prod(shape[:axis], initial=1)), length, inner, node.op_type == "LogSoftmax")
+    source = builder.region(x)
+    builder.emit(problem, [source], builder.allocate(y, "nchw"), node)
+
+
+def lower_instance_norm(builder: Builder, node: ir.Node) -> None:
+    """Rank-4 input, constant scale and shift."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None and node.inputs[1] is not None and node.inputs[2] is not None
+    shape = builder.shape(x)
+    if len(shape) != 4 or array_of(node.inputs[1]) is None or array_of(node.inputs[2]) is None:
+        raise builder.unsupported(node, f"needs a 4-D input and constant scale and bias, the input is {shape}")
+    epilogue, extras = epilogue_of(builder, node, channel_axis=1)
+    source = builder.blocked(x)
+    problem = InstanceNorm(
+        builder.block, shape[0], shape[1], shape[2] * shape[3], attribute(node, "epsilon", 1e-5), epilogue
+    )
+    constants = [builder.constant(node.inputs[1]), builder.constant(node.inputs[2])]
+    builder.emit(problem, [source, *constants, *extras], builder.allocate(y, "blocked"), node)

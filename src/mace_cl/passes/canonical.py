@@ -1,0 +1,180 @@
+"""One form per meaning, so that every later stage meets fewer ops.
+
+==========================================  ==================================================
+from                                        to
+==========================================  ==================================================
+BatchNormalization                          Mul, Add with one constant per channel
+Flatten, Squeeze, Unsqueeze                 Reshape
+Dropout                                     its input
+Gemm, MatMul with a constant matrix         mace_cl::Linear (weights ``[out, in]``)
+ReduceMean over rows and columns            GlobalAveragePool, Reshape
+auto_pad of Conv and pools                  explicit ``pads``
+==========================================  ==================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape
+from mace_cl.passes.rewrite import add_constant, replace
+
+__all__ = ["CanonicalPass", "explicit_pads"]
+
+
+class CanonicalPass(ir.passes.InPlacePass):
+    """See the module's table."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        changed = [
+            RULES[node.op_type](node) for node in list(model.graph) if node.domain == "" and node.op_type in RULES
+        ]
+        return ir.passes.PassResult(model, modified=any(changed))
+
+
+def _graph(node: ir.Node) -> ir.Graph:
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph
+
+
+def _batch_normalization(node: ir.Node) -> bool:
+    x = node.inputs[0]
+    scale, bias, mean, variance = (array_of(value) for value in node.inputs[1:5])
+    shape = static_shape(x) if x is not None else None
+    if shape is None or scale is None or bias is None or mean is None or variance is None or attribute(node, "training_mode", 0):
+        return False
+    gain = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + attribute(node, "epsilon", 1e-5))
+    shift = bias.astype(np.float64) - mean.astype(np.float64) * gain
+    broadcast = (1, -1, *[1] * (len(shape) - 2))
+    graph, name = _graph(node), node.outputs[0].name
+    factor = add_constant(graph, f"{name}.gain", gain.reshape(broadcast).astype(np.float32))
+    offset = add_constant(graph, f"{name}.shift", shift.reshape(broadcast).astype(np.float32))
+    product = ir.node("Mul", [x, factor], name=f"{node.name}.gain")
+    product.outputs[0].shape, product.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+    product.metadata_props["mace_cl.nodes"] = nodes_of(node)
+    graph.insert_before(node, product)
+    _drop_unused_outputs(node)
+    replace(node, "Add", [product.outputs[0], offset], {})
+    return True
+
+
+def _drop_unused_outputs(node: ir.Node) -> None:
+    if len(node.outputs) > 1:
+        node.resize_outputs(1)
+
+
+def _reshape(node: ir.Node) -> bool:
+    shape = static_shape(node.outputs[0])
+    if shape is None:
+        return False
+    target = add_constant(_graph(node), f"{node.outputs[0].name}.shape", np.array(shape, np.int64))
+    replace(node, "Reshape", [node.inputs[0], target], {})
+    return True
+
+
+def _dropout(node: ir.Node) -> bool:
+    if len(node.outputs) > 1 and list(node.outputs[1].uses()):
+        return False
+    _drop_unused_outputs(node)
+    replace(node, "Identity", [node.inputs[0]], {})
+    return True
+
+
+def _gemm(node: ir.Node) -> bool:
+    weights = array_of(node.inputs[1])
+    bias = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    given_bias = len(node.inputs) > 2 and node.inputs[2] is not None
+    if weights is None or attribute(node, "transA", 0) or (given_bias and bias is None):
+        return False
+    matrix = weights if attribute(node, "transB", 0) else weights.T
+    matrix = matrix * np.float32(attribute(node, "alpha", 1.0))
+    inputs = [node.inputs[0], add_constant(_graph(node), f"{node.inputs[1].name}.linear", matrix)]
+    if bias is not None:
+        if bias.ndim > 1 and bias.shape[0] != 1:
+            return False
+        row = np.broadcast_to(bias.reshape(-1) * np.float32(attribute(node, "beta", 1.0)), (matrix.shape[0],))
+        inputs.append(add_constant(_graph(node), f"{node.inputs[2].name}.linear", row))
+    replace(node, "Linear", inputs, {}, DOMAIN)
+    return True
+
+
+def _matmul(node: ir.Node) -> bool:
+    weights, shape = array_of(node.inputs[1]), static_shape(node.inputs[0])
+    if weights is None or weights.ndim != 2 or shape is None or len(shape) < 2:
+        return False
+    matrix = add_constant(_graph(node), f"{node.inputs[1].name}.linear", np.ascontiguousarray(weights.T))
+    replace(node, "Linear", [node.inputs[0], matrix], {}, DOMAIN)
+    return True
+
+
+def _reduce_mean(node: ir.Node) -> bool:
+    shape = static_shape(node.inputs[0])
+    axes = attribute(node, "axes")
+    if axes is None and len(node.inputs) > 1:
+        given = array_of(node.inputs[1])
+        axes = None if given is None else given.tolist()
+    if shape is None or axes is None or len(shape) != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
+        return False
+    if attribute(node, "keepdims", 1):
+        replace(node, "GlobalAveragePool", [node.inputs[0]], {})
+        return True
+    pooled = ir.node("GlobalAveragePool", [node.inputs[0]], name=f"{node.name}.pool")
+    pooled.outputs[0].shape = ir.Shape((*shape[:2], 1, 1))
+    pooled.outputs[0].type = node.outputs[0].type
+    pooled.metadata_props["mace_cl.nodes"] = nodes_of(node)
+    _graph(node).insert_before(node, pooled)
+    target = add_constant(_graph(node), f"{node.outputs[0].name}.shape", np.array(shape[:2], np.int64))
+    replace(node, "Reshape", [pooled.outputs[0], target], {})
+    return True
+
+
+def explicit_pads(
+    mode: str, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> list[int]:
+    """``pads`` for ``auto_pad`` SAME_UPPER, SAME_LOWER or VALID, by the formula of the ONNX operator Conv."""
+    begins, ends = [], []
+    for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        output = -(-size // stride)
+        total = max(0, (output - 1) * stride + (taps - 1) * dilation + 1 - size) if mode != "VALID" else 0
+        small, large = total // 2, total - total // 2
+        begins.append(small if mode == "SAME_UPPER" else large)
+        ends.append(large if mode == "SAME_UPPER" else small)
+    return begins + ends
+
+
+def _auto_pad(node: ir.Node) -> bool:
+    mode = attribute(node, "auto_pad", "NOTSET")
+    shape = static_shape(node.inputs[0])
+    if mode in ("NOTSET", "") or shape is None:
+        return False
+    spatial = len(shape) - 2
+    kernel = attribute(node, "kernel_shape")
+    if kernel is None:
+        weights = static_shape(node.inputs[1])
+        if weights is None:
+            return False
+        kernel = weights[2:]
+    strides = attribute(node, "strides", (1,) * spatial)
+    dilations = attribute(node, "dilations", (1,) * spatial)
+    pads = explicit_pads(mode, shape[2:], tuple(kernel), tuple(strides), tuple(dilations))
+    attributes = {name: attr.value for name, attr in node.attributes.items() if name != "auto_pad"}
+    replace(node, node.op_type, node.inputs, attributes | {"pads": pads})
+    return True
+
+
+RULES: dict[str, Callable[[ir.Node], bool]] = {
+    "AveragePool": _auto_pad,
+    "BatchNormalization": _batch_normalization,
+    "Conv": _auto_pad,
+    "Dropout": _dropout,
+    "Flatten": _reshape,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MaxPool": _auto_pad,
+    "ReduceMean": _reduce_mean,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+}

@@ -1,0 +1,157 @@
+"""A look inside a program file: what `mace-cl inspect` shows, as plain data."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+
+from google.protobuf import text_format
+
+from mace_cl.devices.signature import Signature
+from mace_cl.program.format import Opened
+from mace_cl.program.manifest import KINDS
+from mace_cl.program.program import ModelIdentity, Pairs
+
+__all__ = ["Inspection", "KernelView", "PortView", "SectionView", "TargetView", "summary", "text"]
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """One section: ``kind`` is "source", "binary", "constants" or a number that this version does not know."""
+
+    kind: str
+    offset: int
+    length: int
+    crc32: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PortView:
+    """An input or output of the model."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KernelView:
+    """One kernel: the unit that holds it, how often it is launched, its source's size in bytes and hash."""
+
+    name: str
+    family: str
+    parameters: tuple[tuple[str, int], ...]
+    unit: int
+    launches: int
+    source_bytes: int
+    source_sha256: str
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """The part for one device.  Sizes in bytes; ``constants_inside`` tells whether the weights are baked in."""
+
+    signature: Signature
+    build_options: str
+    inputs: tuple[PortView, ...]
+    outputs: tuple[PortView, ...]
+    kernels: tuple[KernelView, ...]
+    launches: int
+    units: int
+    units_with_binary: int
+    binary_bytes: int
+    source_bytes: int
+    arena_bytes: int
+    constant_bytes: int
+    constants_inside: bool
+    provenance: Pairs
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A whole file; ``dataclasses.asdict`` of it is what ``--json`` prints.  Sizes in bytes, hashes hexadecimal."""
+
+    file: str
+    format_version: int
+    file_bytes: int
+    crc32: str
+    producer: str
+    engine: str
+    model: ModelIdentity
+    options: Pairs
+    kernel_count: int
+    head_bytes: int
+    section_bytes: dict[str, int]
+    sections: tuple[SectionView, ...]
+    targets: tuple[TargetView, ...]
+
+
+def summary(opened: Opened) -> Inspection:
+    """Tells all that an opened program file holds; reads the whole file for its CRC32."""
+    program, manifest = opened.program, opened.manifest
+    sections = tuple(
+        SectionView(KINDS.get(s.kind, str(s.kind)), s.offset, s.length, f"{s.crc32:08x}", s.sha256)
+        for s in manifest.sections
+    )
+    by_kind: Counter[str] = Counter()
+    for section in sections:
+        by_kind[section.kind] += section.length
+    targets = tuple(_target(opened, number) for number in range(len(program.targets)))
+    return Inspection(
+        file=opened.name,
+        format_version=opened.version,
+        file_bytes=opened.view.nbytes,
+        crc32=f"{zlib.crc32(opened.view):08x}",
+        producer=program.producer,
+        engine=program.engine,
+        model=program.model,
+        options=program.options,
+        kernel_count=sum(len(target.kernels) for target in targets),
+        head_bytes=min((section.offset for section in sections), default=opened.view.nbytes),
+        section_bytes=dict(by_kind),
+        sections=sections,
+        targets=targets,
+    )
+
+
+def text(opened: Opened) -> str:
+    """The manifest as protobuf text; ``protoc --encode`` with manifest.proto reads it back."""
+    return text_format.MessageToString(opened.manifest, as_utf8=True)
+
+
+def _target(opened: Opened, number: int) -> TargetView:
+    target, message = opened.program.targets[number], opened.manifest.targets[number]
+    schedule = target.schedule
+    launches = Counter(launch.kernel for launch in schedule.launches)
+    unit_of = {kernel: index for index, unit in enumerate(target.units) for kernel in unit.kernels}
+    sources = [opened.manifest.sections[kernel.source] for kernel in message.schedule.kernels]
+    binaries = [unit.binary for unit in target.units if unit.binary is not None]
+    return TargetView(
+        signature=target.signature,
+        build_options=schedule.build_options,
+        inputs=tuple(PortView(port.name, port.dtype, port.shape) for port in schedule.inputs),
+        outputs=tuple(PortView(port.name, port.dtype, port.shape) for port in schedule.outputs),
+        kernels=tuple(
+            KernelView(
+                kernel.name,
+                kernel.family,
+                kernel.parameters,
+                unit_of[index],
+                launches[index],
+                sources[index].length,
+                sources[index].sha256,
+            )
+            for index, kernel in enumerate(schedule.kernels)
+        ),
+        launches=len(schedule.launches),
+        units=len(target.units),
+        units_with_binary=len(binaries),
+        binary_bytes=sum(map(len, binaries)),
+        source_bytes=sum(section.length for section in {s.offset: s for s in sources}.values()),
+        arena_bytes=schedule.arena_bytes,
+        constant_bytes=schedule.constant_bytes,
+        constants_inside=target.constants is not None,
+        provenance=target.provenance,
+    )

@@ -1,0 +1,261 @@
+"""`Program` to protobuf manifest and back.  Pure: no files; the bytes of sections come and go as views."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+from mace_cl.devices.signature import Signature
+from mace_cl.program import manifest_pb2 as pb
+from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
+from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
+
+__all__ = ["KINDS", "from_manifest", "to_manifest"]
+
+KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
+"""The names of the kinds of sections that this version knows, by number."""
+
+_MAX_PARTS = 1 << 18
+_TARGET_PARTS = 16
+_SPACES = {"arena": pb.SPACE_ARENA, "constants": pb.SPACE_CONSTANTS}
+_SPACE_NAMES = {number: name for name, number in _SPACES.items()}
+
+
+class _Sections:
+    """The sections of a file in the making: equal content of one kind is kept once."""
+
+    def __init__(self, manifest: pb.Manifest) -> None:
+        self.payloads: list[memoryview] = []
+        self._manifest = manifest
+        self._index: dict[tuple[int, str], int] = {}
+
+    def add(self, kind: pb.Kind, content: bytes | memoryview) -> int:
+        payload = memoryview(content).cast("B")
+        digest = hashlib.sha256(payload).hexdigest()
+        index = self._index.setdefault((int(kind), digest), len(self.payloads))
+        if index == len(self.payloads):
+            self.payloads.append(payload)
+            self._manifest.sections.add(
+                kind=kind, offset=1, length=payload.nbytes, crc32=zlib.crc32(payload), sha256=digest
+            )
+        return index
+
+
+def to_manifest(program: Program) -> tuple[pb.Manifest, list[memoryview]]:
+    """The manifest of a checked ``program`` and, in its order, the content of each section.
+
+    Every section's offset is still 1; as offsets have a fixed width, the manifest's size is final.
+    Sections come in the order sources, binaries, constants.
+
+    Raises:
+        ValueError: the program has more parts than a reader takes.
+    """
+    manifest = pb.Manifest(
+        producer=program.producer,
+        engine=program.engine,
+        model=pb.Model(name=program.model.name, sha256=program.model.sha256),
+        options=_to_pairs(program.options),
+    )
+    sections = _Sections(manifest)
+    targets = program.targets
+    sources = [[sections.add(pb.KIND_SOURCE, k.source.encode()) for k in t.schedule.kernels] for t in targets]
+    binaries = [
+        [None if u.binary is None else sections.add(pb.KIND_BINARY, u.binary) for u in t.units] for t in targets
+    ]
+    for target, target_sources, target_binaries in zip(targets, sources, binaries, strict=True):
+        signature = target.signature
+        constants = target.constants
+        manifest.targets.add(
+            signature=pb.Signature(
+                vendor=signature.vendor,
+                device=signature.device,
+                driver=signature.driver,
+                platform=signature.platform,
+                platform_version=signature.platform_version,
+                device_version=signature.device_version,
+                c_version=signature.c_version,
+                properties=_to_pairs(signature.properties),
+            ),
+            schedule=_to_schedule(target.schedule, target_sources),
+            units=[
+                pb.Unit(kernels=unit.kernels, binary=binary)
+                for unit, binary in zip(target.units, target_binaries, strict=True)
+            ],
+            constants=None if not constants else sections.add(pb.KIND_CONSTANTS, constants),
+            provenance=_to_pairs(target.provenance),
+        )
+    _bound(manifest)
+    return manifest, sections.payloads
+
+
+def _to_pairs(pairs: Pairs) -> list[pb.Pair]:
+    return [pb.Pair(name=name, value=value) for name, value in pairs]
+
+
+def _to_schedule(schedule: Schedule, sources: Sequence[int]) -> pb.Schedule:
+    slots: dict[Slot, int] = {}
+
+    def index(slot: Slot) -> int:
+        return slots.setdefault(slot, len(slots))
+
+    def ports(of: tuple[Port, ...]) -> list[pb.Port]:
+        return [pb.Port(name=p.name, dtype=p.dtype, shape=p.shape, slot=index(p.slot)) for p in of]
+
+    message = pb.Schedule(
+        arena_bytes=schedule.arena_bytes,
+        constant_bytes=schedule.constant_bytes,
+        build_options=schedule.build_options,
+        inputs=ports(schedule.inputs),
+        outputs=ports(schedule.outputs),
+        kernels=[
+            pb.Kernel(
+                name=kernel.name,
+                family=kernel.family,
+                source=source,
+                parameters=[pb.Parameter(name=name, value=value) for name, value in kernel.parameters],
+            )
+            for kernel, source in zip(schedule.kernels, sources, strict=True)
+        ],
+        launches=[
+            pb.Launch(
+                kernel=launch.kernel,
+                global_size=launch.global_size,
+                local_size=launch.local_size,
+                args=[index(slot) for slot in launch.args],
+                node=launch.node,
+                flops=launch.flops,
+            )
+            for launch in schedule.launches
+        ],
+    )
+    message.slots.extend(pb.Slot(space=_SPACES[s.space], offset=s.offset, size=s.size) for s in slots)
+    return message
+
+
+def _bound(manifest: pb.Manifest) -> None:
+    """Limit what becomes of a manifest: a few bytes of it may turn into an object of hundreds.
+
+    Counts lists before it looks inside them.
+    """
+    parts = 0
+
+    def count(*more: int) -> None:
+        nonlocal parts
+        parts += sum(more)
+        if parts > _MAX_PARTS:
+            raise ValueError(f"more than {_MAX_PARTS} parts (kernels, launches, sizes, arguments, …)")
+
+    count(len(manifest.options), len(manifest.sections), _TARGET_PARTS * len(manifest.targets))
+    for target in manifest.targets:
+        schedule = target.schedule
+        count(len(target.provenance), len(target.signature.properties), len(target.units), len(schedule.kernels))
+        count(len(schedule.inputs), len(schedule.outputs), len(schedule.slots), len(schedule.launches))
+        count(*(len(unit.kernels) for unit in target.units))
+        count(*(len(port.shape) for ports in (schedule.inputs, schedule.outputs) for port in ports))
+        count(*(len(kernel.parameters) for kernel in schedule.kernels))
+        count(*(len(x.global_size) + len(x.local_size) + len(x.args) for x in schedule.launches))
+
+
+def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Program:
+    """The program that ``manifest`` describes, checked; ``sections`` are views of the sections' bytes.
+
+    Only sources are read, their checksums being the caller's business; binaries and constants stay views.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    _bound(manifest)
+    kinds = [section.kind for section in manifest.sections]
+    texts: dict[int, str] = {}
+
+    def content(index: int, kind: pb.Kind, what: str) -> memoryview:
+        if index >= len(sections) or kinds[index] != kind:
+            raise ValueError(f"{what} refers to section {index}, which is not one of its kind")
+        return sections[index]
+
+    def source(index: int, what: str) -> str:
+        if index not in texts:
+            texts[index] = str(content(index, pb.KIND_SOURCE, what), "utf-8")
+        return texts[index]
+
+    def constants(target: pb.Target) -> memoryview | None:
+        if target.HasField("constants"):
+            return content(target.constants, pb.KIND_CONSTANTS, "the constants")
+        return None if target.schedule.constant_bytes else memoryview(b"")
+
+    program = Program(
+        producer=manifest.producer,
+        engine=manifest.engine,
+        model=ModelIdentity(manifest.model.name, manifest.model.sha256),
+        options=_from_pairs(manifest.options),
+        targets=tuple(
+            Target(
+                signature=Signature(
+                    vendor=target.signature.vendor,
+                    device=target.signature.device,
+                    driver=target.signature.driver,
+                    platform=target.signature.platform,
+                    platform_version=target.signature.platform_version,
+                    device_version=target.signature.device_version,
+                    c_version=target.signature.c_version,
+                    properties=_from_pairs(target.signature.properties),
+                ),
+                schedule=_from_schedule(
+                    target.schedule,
+                    [source(kernel.source, f"kernel {kernel.name!r}") for kernel in target.schedule.kernels],
+                ),
+                units=tuple(
+                    Unit(
+                        kernels=tuple(unit.kernels),
+                        binary=content(unit.binary, pb.KIND_BINARY, f"unit {number}")
+                        if unit.HasField("binary")
+                        else None,
+                    )
+                    for number, unit in enumerate(target.units)
+                ),
+                constants=constants(target),
+                provenance=_from_pairs(target.provenance),
+            )
+            for target in manifest.targets
+        ),
+    )
+    program.check()
+    return program
+
+
+def _from_pairs(pairs: Sequence[pb.Pair]) -> Pairs:
+    return tuple((pair.name, pair.value) for pair in pairs)
+
+
+def _from_schedule(message: pb.Schedule, sources: Sequence[str]) -> Schedule:
+    slots = [Slot(_SPACE_NAMES.get(s.space, str(s.space)), s.offset, s.size) for s in message.slots]
+
+    def ports(of: Sequence[pb.Port]) -> tuple[Port, ...]:
+        return tuple(Port(p.name, p.dtype, tuple(p.shape), slots[p.slot]) for p in of)
+
+    try:
+        return Schedule(
+            inputs=ports(message.inputs),
+            outputs=ports(message.outputs),
+            kernels=tuple(
+                Kernel(kernel.name, kernel.family, text, tuple((p.name, p.value) for p in kernel.parameters))
+                for kernel, text in zip(message.kernels, sources, strict=True)
+            ),
+            launches=tuple(
+                Launch(
+                    kernel=launch.kernel,
+                    global_size=tuple(launch.global_size),  # type: ignore[arg-type]  # Schedule.check counts them
+                    local_size=tuple(launch.local_size),  # type: ignore[arg-type]
+                    args=tuple([slots[index] for index in launch.args]),
+                    node=launch.node,
+                    flops=launch.flops,
+                )
+                for launch in message.launches
+            ),
+            arena_bytes=message.arena_bytes,
+            constant_bytes=message.constant_bytes,
+            build_options=message.build_options,
+        )
+    except IndexError:
+        raise ValueError(f"a port or launch refers to a slot beyond the {len(slots)} that there are") from None

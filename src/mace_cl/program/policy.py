@@ -1,0 +1,154 @@
+"""Use the program file that is there, or compile anew: the rules, each with a code and a sentence.
+
+The codes are the same in logs, in ``--json`` and in the documentation (docs/program-file.md):
+
+    hit             use      made for this model, these options and this device
+    no-file         compile  there is none yet
+    damaged         compile  set aside first
+    future-version  compile  set aside first
+    not-a-program   compile  set aside first: it may be someone's only copy of something
+    unreadable      compile  there is something, but it can't be read
+    other-model     compile  made from another model
+    other-options   compile  made with other options
+    engine-changed  compile  made by other code than this
+    device-missing  compile  holds nothing for this device
+    driver-changed  compile  made for this device under another driver
+    no-weights      compile  the weights are neither inside nor at hand
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mace_cl.devices.signature import Signature
+from mace_cl.errors import DamagedError, MaceClError, ProgramError, StorageError
+from mace_cl.program.format import ForeignError, FutureError, Opened, open_program
+from mace_cl.program.program import Pairs, Program
+
+__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "quarantine"]
+
+SET_ASIDE = frozenset({"damaged", "future-version", "not-a-program"})
+"""Codes for which the file is renamed (`quarantine`) before another is written in its place."""
+
+_KEPT = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a program file: ``code`` for machines, ``sentence`` for people.
+
+    ``target`` is the index of the program's part for the device where ``action`` is "use".
+    """
+
+    action: Literal["use", "compile"]
+    code: str
+    sentence: str
+    target: int | None = None
+
+
+def examine(path: Path) -> Opened | MaceClError | None:
+    """The opened file, the error that opening it gave, or None where there is none: input of `decide`."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        return open_program(path)
+    except (ProgramError, StorageError) as error:
+        return error
+
+
+def decide(
+    found: Program | MaceClError | None,
+    *,
+    device: Signature,
+    model: str | None = None,
+    options: Pairs | None = None,
+    engine: str | None = None,
+    weights: bool = False,
+) -> Decision:
+    """Decides by the table above; pure.
+
+    Args:
+        found: the program that was read, the error that reading gave, or None without a file.
+        device: where it is to run.
+        model: SHA-256 of the wanted model, hexadecimal; None accepts any.
+        options: the wanted compile options; None accepts any.
+        engine: fingerprint of this code; None accepts any.
+        weights: whether prepacked weights are at hand outside the program.
+    """
+    if found is None:
+        return _compile("no-file", "There is no compiled program yet; it is made now, and later starts load it.")
+    if isinstance(found, MaceClError):
+        return _compile(_error_code(found), f"{found}")
+    if model is not None and found.model.sha256 != model:
+        return _compile(
+            "other-model",
+            f"The compiled program was made from another model ({found.model.name}, "
+            f"sha256 {found.model.sha256[:12]}…, not {model[:12]}…).",
+        )
+    if options is not None and dict(found.options) != dict(options):
+        return _compile(
+            "other-options", f"The compiled program was made with other options: {_changes(found.options, options)}."
+        )
+    if engine is not None and found.engine != engine:
+        return _compile(
+            "engine-changed",
+            f"The compiled program was made by other code ({found.producer}, engine {found.engine[:12]}…, "
+            f"not {engine[:12]}…).",
+        )
+    for index, target in enumerate(found.targets):
+        if target.signature == device:
+            if target.constants is None and not weights:
+                return _compile("no-weights", "The weights are not inside the compiled program, nor at hand.")
+            return Decision("use", "hit", f"The compiled program fits this model and {device.device}.", index)
+    for target in found.targets:
+        if _same_device(target.signature, device):
+            changes = "; ".join(device.differences(target.signature))
+            return _compile(
+                "driver-changed", f"The compiled program was made for {device.device} under another driver: {changes}."
+            )
+    devices = ", ".join(dict.fromkeys(target.signature.device for target in found.targets))
+    return _compile("device-missing", f"The compiled program holds parts for {devices}, none for {device.device}.")
+
+
+def _compile(code: str, sentence: str) -> Decision:
+    return Decision("compile", code, sentence)
+
+
+def _error_code(error: MaceClError) -> str:
+    if isinstance(error, DamagedError):
+        return "damaged"
+    if isinstance(error, FutureError):
+        return "future-version"
+    return "not-a-program" if isinstance(error, ForeignError) else "unreadable"
+
+
+def _changes(found: Pairs, wanted: Pairs) -> str:
+    there, here = dict(found), dict(wanted)
+    names = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
+    return ", ".join(f"{name} was {there.get(name, 'absent')}, now {here.get(name, 'absent')}" for name in names)
+
+
+def _same_device(one: Signature, other: Signature) -> bool:
+    return (one.vendor, one.device, one.platform) == (other.vendor, other.device, other.platform)
+
+
+def quarantine(path: Path) -> Path:
+    """Renames ``path`` to its name with ``.damaged-1`` to ``.damaged-3`` added, the oldest making room.
+
+    Raises:
+        StorageError: the file can't be renamed; it is still where it was.
+    """
+    places = [path.with_name(f"{path.name}.damaged-{number}") for number in range(1, _KEPT + 1)]
+    try:
+        free = [place for place in places if not os.path.lexists(place)]
+        place = free[0] if free else min(places, key=lambda place: place.lstat().st_mtime_ns)
+        os.replace(path, place)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be set aside ({error.strerror or error}); delete it, or allow its directory to be "
+            "written to."
+        ) from error
+    return place

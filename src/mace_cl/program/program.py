@@ -1,0 +1,125 @@
+"""A compiled program: everything that a start needs, for one model and one or more targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from mace_cl.devices.signature import Signature
+from mace_cl.schedule import Schedule
+
+__all__ = ["ITEM_BYTES", "MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]
+
+Pairs = tuple[tuple[str, str], ...]
+
+ITEM_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+}
+"""Element types that an input or output of a program may have, and the bytes of one element."""
+
+MAX_ARENA_BYTES = 1 << 40
+"""A program that asks for a larger arena is not believed."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The source model: a name for people and the SHA-256 of its bytes, hexadecimal."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One OpenCL program object: which of the schedule's kernels it holds, and the driver's binary of it.
+
+    ``binary`` is None where the kernels have to be built from their sources.
+    """
+
+    kernels: tuple[int, ...]
+    binary: bytes | memoryview | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """The part of a program that is for one device: its schedule, binaries and prepacked weights.
+
+    ``constants`` is one blob of ``schedule.constant_bytes`` bytes, or None when the weights are not
+    inside.  ``provenance`` says how the part came about: tuning, measurements, history.
+    """
+
+    signature: Signature
+    schedule: Schedule
+    units: tuple[Unit, ...]
+    constants: memoryview | None
+    provenance: Pairs = ()
+
+    def check(self) -> None:
+        """Prove that every index and size fits what it refers to.
+
+        Raises:
+            ValueError: naming the first part that does not.
+        """
+        schedule = self.schedule
+        if not 0 <= schedule.arena_bytes <= MAX_ARENA_BYTES:
+            raise ValueError(f"an arena of {schedule.arena_bytes} bytes, more than {MAX_ARENA_BYTES}")
+        schedule.check()
+        for port in (*schedule.inputs, *schedule.outputs):
+            item = ITEM_BYTES.get(port.dtype)
+            if item is None:
+                raise ValueError(f"port {port.name!r}: element type {port.dtype!r} is not known")
+            if port.slot.space != "arena" or prod(port.shape) * item > port.slot.size:
+                raise ValueError(f"port {port.name!r}: {port.dtype} {port.shape} does not fit {port.slot}")
+        for kernel in schedule.kernels:
+            if not (kernel.name.isascii() and kernel.name.isidentifier()):
+                raise ValueError(f"kernel name {kernel.name!r} is not an identifier")
+        held = sorted(kernel for unit in self.units for kernel in unit.kernels)
+        if held != list(range(len(schedule.kernels))):
+            raise ValueError(f"units hold the kernels {held}, not each of {len(schedule.kernels)} once")
+        for number, unit in enumerate(self.units):
+            if not unit.kernels:
+                raise ValueError(f"unit {number} holds no kernel")
+            if unit.binary is not None and not len(unit.binary):
+                raise ValueError(f"unit {number} has an empty binary")
+        if self.constants is not None and self.constants.nbytes != schedule.constant_bytes:
+            raise ValueError(f"{self.constants.nbytes} bytes of constants, not {schedule.constant_bytes}")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a compiled-program file holds; ``mace_cl.program.format`` writes and reads it.
+
+    ``producer`` is the writer with its version, ``engine`` the fingerprint of the code that made the
+    kernels, ``options`` what was asked of the compiler.
+    """
+
+    producer: str
+    engine: str
+    model: ModelIdentity
+    options: Pairs
+    targets: tuple[Target, ...]
+
+    def check(self) -> None:
+        """`Target.check` for every target, and that there is one.
+
+        Raises:
+            ValueError: naming the target and what is wrong with it.
+        """
+        if not self.targets:
+            raise ValueError("a program without a target")
+        for number, target in enumerate(self.targets):
+            try:
+                target.check()
+            except ValueError as error:
+                raise ValueError(f"target {number} ({target.signature.device}): {error}") from None

@@ -1,0 +1,157 @@
+"""Replay a schedule: buffers once, arguments once, then one enqueue per launch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.devices.device import Device
+from mace_cl.errors import DeviceError, InputError
+from mace_cl.schedule import ALIGNMENT, Port, Schedule, Slot
+
+__all__ = ["Executor"]
+
+
+class Executor:
+    """A schedule on a device, ready to run; safe to use from several threads, one run at a time.
+
+    ``programs[i]`` holds the kernels ``units[i]`` of the schedule.  ``constants`` are the schedule's
+    ``constant_bytes``; on a device that shares the host's memory they are used where they lie.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        context: Any,
+        schedule: Schedule,
+        programs: Sequence[tuple[Sequence[int], Any]],
+        constants: NDArray[np.uint8],
+    ) -> None:
+        import pyopencl as cl
+
+        self.schedule = schedule
+        self.device = device
+        self._cl = cl
+        self._lock = threading.Lock()
+        self._queue = cl.CommandQueue(context)
+        flags = cl.mem_flags
+        try:
+            self._arena = cl.Buffer(context, flags.READ_WRITE, schedule.arena_bytes)
+            self._keep: list[Any] = [constants]
+            self._constants = None
+            if schedule.constant_bytes:
+                place = flags.USE_HOST_PTR if _usable_in_place(device, constants) else flags.COPY_HOST_PTR
+                self._constants = cl.Buffer(context, flags.READ_ONLY | place, hostbuf=constants)
+            self._parts: dict[Slot, Any] = {}
+            holders = {index: program for kernels, program in programs for index in kernels}
+            self._launches = []
+            for launch in schedule.launches:
+                kernel = cl.Kernel(holders[launch.kernel], schedule.kernels[launch.kernel].name)
+                parts = [self._part(slot) for slot in launch.args]
+                kernel.set_args(*parts)
+                self._launches.append((kernel, launch.global_size, launch.local_size))
+            self._ports = {port.name: (port, self._part(port.slot)) for port in (*schedule.inputs, *schedule.outputs)}
+        except cl.Error as error:
+            raise DeviceError(
+                f"{device.name}: could not set up {schedule.arena_bytes + schedule.constant_bytes} bytes of buffers and "
+                f"{len(schedule.launches)} kernels: {error}. Free memory on the device, or choose another (--device)"
+            ) from error
+
+    def _part(self, slot: Slot) -> Any:
+        """The buffer for a slot; parts are kept, as OpenCL does not keep a kernel's arguments alive."""
+        if slot not in self._parts:
+            whole = self._arena if slot.space == "arena" else self._constants
+            assert whole is not None
+            self._parts[slot] = whole.get_sub_region(slot.offset, slot.size)
+        return self._parts[slot]
+
+    def run(
+        self, inputs: Mapping[str, Any], outputs: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """All outputs by name; results go into ``outputs`` where an array is given.
+
+        Raises:
+            InputError: a name, dtype or shape does not fit.
+            DeviceError: the device failed.
+        """
+        arrays = self._checked_inputs(inputs)
+        results = self._checked_outputs(outputs or {})
+        cl, queue = self._cl, self._queue
+        enqueue = cl.enqueue_nd_range_kernel
+        with self._lock:
+            try:
+                for name, array in arrays.items():
+                    cl.enqueue_copy(queue, self._ports[name][1], array, is_blocking=False)
+                for kernel, global_size, local_size in self._launches:
+                    enqueue(queue, kernel, global_size, local_size)
+                for name, array in results.items():
+                    cl.enqueue_copy(queue, array, self._ports[name][1], is_blocking=False)
+                queue.finish()
+            except cl.Error as error:
+                raise DeviceError(f"{self.device.name} failed while running: {error}") from error
+        return results
+
+    def _checked_inputs(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        ports = {port.name: port for port in self.schedule.inputs}
+        wrong = sorted(set(inputs) ^ set(ports))
+        if wrong:
+            unknown, absent = [name for name in wrong if name in inputs], [name for name in wrong if name in ports]
+            said = (f"unknown inputs {unknown}; " if unknown else "") + (f"missing inputs {absent}; " if absent else "")
+            raise InputError(f"{said}the model takes {', '.join(map(_describe, ports.values()))}")
+        return {name: _checked(array, ports[name], "input") for name, array in inputs.items()}
+
+    def _checked_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        ports = {port.name: port for port in self.schedule.outputs}
+        unknown = sorted(set(outputs) - set(ports))
+        if unknown:
+            raise InputError(f"unknown outputs {unknown}; the model gives {', '.join(map(_describe, ports.values()))}")
+        for name, array in outputs.items():
+            if _checked(array, ports[name], "output buffer") is not array or not array.flags.writeable:
+                raise InputError(f"output buffer {name!r} must be a writeable, C-contiguous array")
+        return {name: outputs[name] if name in outputs else np.empty(port.shape, port.dtype) for name, port in ports.items()}
+
+    def close(self) -> None:
+        """Release the device's memory; the executor can't run after."""
+        with self._lock:
+            self._launches.clear()
+            self._ports.clear()
+            for part in self._parts.values():
+                part.release()
+            self._parts.clear()
+            for buffer in (self._arena, self._constants):
+                if buffer is not None:
+                    buffer.release()
+            self._constants = None
+            self._keep.clear()
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _usable_in_place(device: Device, constants: NDArray[np.uint8]) -> bool:
+    """Whether kernels can read the host's own bytes, at the alignment that vector loads need."""
+    return device.kind == "cpu" and constants.ctypes.data % ALIGNMENT == 0
+
+
+def _describe(port: Port) -> str:
+    return f"{port.name!r} {port.dtype} {list(port.shape)}"
+
+
+def _checked(value: Any, port: Port, what: str) -> NDArray[Any]:
+    """``value`` as a C-contiguous array of the port's dtype and shape; only the memory order is changed."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype != port.dtype:
+        raise InputError(
+            f"{what} {port.name!r} is {array.dtype}, the model has {port.dtype}; convert it with .astype({port.dtype!r})"
+        )
+    if array.shape != port.shape:
+        raise InputError(f"{what} {port.name!r} has shape {list(array.shape)}, the model has {list(port.shape)}")
+    return np.ascontiguousarray(array)

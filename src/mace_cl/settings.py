@@ -1,0 +1,157 @@
+"""One frozen `Settings`: argument, else environment, else configuration file, else default.
+
+| setting   | environment         | in ``config.toml`` | default                                        |
+|-----------|---------------------|--------------------|------------------------------------------------|
+| device    | MACE_CL_DEVICE      | ``device``         | none: the best one, see `mace_cl.devices`      |
+| store     | MACE_CL_STORE       | ``store``          | true                                           |
+| store_dir | MACE_CL_STORE_DIR   | ``store_dir``      | the user's cache directory, ``mace-cl`` in it  |
+| jobs      | MACE_CL_JOBS        | ``jobs``           | the processors of this process, at most 4      |
+
+The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
+(``~/.config`` on Linux); it need not exist.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mace_cl.errors import SettingsError
+
+__all__ = ["Settings"]
+
+_MOST_JOBS = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller may choose about a run that is not part of the model.
+
+    ``device`` is a device specification as `mace_cl.devices.choose` reads it, or None for the best
+    device.  ``store`` says whether compiled programs are kept in the directory ``store_dir``;
+    ``jobs`` is how many kernels are compiled at the same time, at least 1.
+    """
+
+    device: str | None
+    store: bool
+    store_dir: Path
+    jobs: int
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        device: str | None = None,
+        store: bool | None = None,
+        store_dir: str | Path | None = None,
+        jobs: int | None = None,
+    ) -> Settings:
+        """Resolve every setting; an argument of None is one that was not given.
+
+        Raises:
+            SettingsError: a value has the wrong type or range, or the configuration file can't be
+                read, is not TOML or has an unknown key.
+        """
+        arguments: dict[str, object] = {"device": device, "store": store, "store_dir": store_dir, "jobs": jobs}
+        path = _config_path()
+        config = _read_config(path)
+        found: dict[str, Any] = {}
+        for name, read in _READERS.items():
+            variable = f"MACE_CL_{name.upper()}"
+            if arguments[name] is not None:
+                found[name] = read(arguments[name], f"The argument {name}")
+            elif text := os.environ.get(variable):
+                found[name] = read(text, f"The environment variable {variable}")
+            elif name in config:
+                found[name] = read(config[name], f"{path}: {name}")
+        return cls(
+            device=found.get("device"),
+            store=found.get("store", True),
+            store_dir=found.get("store_dir") or _cache_dir(),
+            jobs=found.get("jobs") or min(_processors(), _MOST_JOBS),
+        )
+
+
+def _text(value: object, where: str) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise SettingsError(f"{where} is {value!r}, but must be text such as 'gpu' or 'pocl'")
+
+
+def _flag(value: object, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    raise SettingsError(f"{where} is {value!r}, but must be one of {', '.join(words)}")
+
+
+def _directory(value: object, where: str) -> Path:
+    if isinstance(value, (str, Path)) and str(value) and "\0" not in str(value):
+        return Path(value).expanduser().absolute()
+    raise SettingsError(f"{where} is {value!r}, but must be the path of a directory")
+
+
+def _count(value: object, where: str) -> int:
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(number, int) and not isinstance(number, bool) and number >= 1:
+        return number
+    raise SettingsError(f"{where} is {value!r}, but must be a whole number of at least 1")
+
+
+_READERS: Mapping[str, Callable[[object, str], object]] = {
+    "device": _text,
+    "store": _flag,
+    "store_dir": _directory,
+    "jobs": _count,
+}
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cache_dir() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("mace-cl", appauthor=False)
+
+
+def _config_path() -> Path:
+    import platformdirs
+
+    return platformdirs.user_config_path("mace-cl", appauthor=False) / "config.toml"
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} can't be read: {error}; correct its permissions or remove it") from error
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        values: dict[str, object] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}; correct that place") from error
+    for key in values:
+        if key not in _READERS:
+            import difflib
+
+            nearest = difflib.get_close_matches(key, _READERS, n=1, cutoff=0.0)[0]
+            raise SettingsError(
+                f"{path} has the unknown key {key!r}; did you mean {nearest!r}? The keys are {', '.join(_READERS)}"
+            )
+    return values

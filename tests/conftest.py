@@ -1,0 +1,44 @@
+"""What all tests share: the device under test, and a home of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mace_cl.devices import Device, find
+
+_MARKED_FOLDERS = ("opencl", "conformance", "torture")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", metavar="SPEC", help="run device tests on this device: an index, a kind or a name")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        if folder in _MARKED_FOLDERS:
+            item.add_marker(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the user's settings and compiled programs out of the tests, and the tests out of them."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MACE_CL_")]:
+            patch.delenv(name)
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setenv("MACE_CL_STORE_DIR", str(home / "store"))
+        yield home
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> Device:
+    """The device under test: that of ``--device``, else the best one. None at all is an error, not a skip."""
+    spec = request.config.getoption("--device")
+    return find(spec, alone=spec is not None)
