@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mace_cl.devices import Device, find
+from mace_cl.device import Device, find
 
 _MARKED_FOLDERS = ("opencl", "conformance", "torture")
 

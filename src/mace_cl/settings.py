@@ -2,7 +2,7 @@
 
 | setting   | environment         | in ``config.toml`` | default                                        |
 |-----------|---------------------|--------------------|------------------------------------------------|
-| device    | MACE_CL_DEVICE      | ``device``         | none: the best one, see `mace_cl.devices`      |
+| device    | MACE_CL_DEVICE      | ``device``         | none: the best one, see `mace_cl.device`      |
 | store     | MACE_CL_STORE       | ``store``          | true                                           |
 | store_dir | MACE_CL_STORE_DIR   | ``store_dir``      | the user's cache directory, ``mace-cl`` in it  |
 | jobs      | MACE_CL_JOBS        | ``jobs``           | the processors of this process, at most 4      |
@@ -30,7 +30,7 @@ _MOST_JOBS = 4
 class Settings:
     """What a caller may choose about a run that is not part of the model.
 
-    ``device`` is a device specification as `mace_cl.devices.choose` reads it, or None for the best
+    ``device`` is a device specification as `mace_cl.device.choose` reads it, or None for the best
     device.  ``store`` says whether compiled programs are kept in the directory ``store_dir``;
     ``jobs`` is how many kernels are compiled at the same time, at least 1.
     """

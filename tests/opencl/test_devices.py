@@ -13,11 +13,11 @@ import numpy as np
 import pyopencl
 import pytest
 
-from mace_cl.devices import Device, block_for
+from mace_cl.device import Device, block_for
 
 DESCRIBE = """
 import dataclasses, json, os, sys
-from mace_cl.devices import choose, discover, find
+from mace_cl.device import choose, discover, find
 def show(device):
     values = {field.name: getattr(device, field.name) for field in dataclasses.fields(device) if field.name != "handle"}
     return {**values, "digest": device.signature.digest()}

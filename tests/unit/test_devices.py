@@ -14,8 +14,8 @@ from typing import Any
 import pyopencl
 import pytest
 
-from mace_cl.devices import Device, Signature, block_for, choose, discover, discovery, drivers, find, quirk_for
-from mace_cl.devices.drivers import Driver, DriverError
+from mace_cl.device import Device, Signature, block_for, choose, discover, discovery, drivers, find, quirk_for
+from mace_cl.device.drivers import Driver, DriverError
 from mace_cl.errors import DeviceError
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 from mace_cl.errors import DamagedError, ProgramError, StorageError
 from mace_cl.program.format import MAGIC, PAGE, ForeignError, FutureError, is_program, open_program, read, write
 from mace_cl.program.program import ITEM_BYTES, ModelIdentity, Program, Target, Unit
@@ -436,7 +436,7 @@ def test_a_directory_without_permission(path: Path, code: int, monkeypatch: pyte
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(StorageError, match=f"program.bin: .*{os.strerror(code)}"):
         write(sample(), path)
 

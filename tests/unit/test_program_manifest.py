@@ -94,7 +94,7 @@ def _schedule(manifest: pb.Manifest) -> pb.Schedule:
 
 TARGET_FORGERIES: list[tuple[Callable[[pb.Manifest], object], str]] = [
     (lambda m: m.ClearField("targets"), "without a target"),
-    (lambda m: m.targets.extend([m.targets[0]] * 17000), "more than 262144"),
+    (lambda m: m.targets.extend([pb.Target()] * 17000), "more than 262144"),
     (lambda m: _schedule(m).launches.extend([pb.Launch()] * 300000), "more than 262144"),
     (lambda m: _schedule(m).launches[0].args.extend([0] * 300000), "more than 262144"),
     (lambda m: _schedule(m).slots.extend([pb.Slot()] * 300000), "more than 262144"),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 
-__all__ = ["OLDEST_OPSET", "load"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OLDEST_OPSET", "external_files", "load"]
 
 OLDEST_OPSET = 7
 """The first opset with today's broadcasting; older models need onnx.version_converter."""
@@ -55,11 +59,11 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
     return model
 
 
-def _check_opset(proto: object, name: str) -> None:
+def _check_opset(proto: onnx.ModelProto, name: str) -> None:
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
-    for entry in proto.opset_import:  # type: ignore[attr-defined]
+    for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx") and not OLDEST_OPSET <= entry.version <= newest:
             raise UnsupportedError(
                 f"{name}: opset {entry.version}, but mace-cl reads {OLDEST_OPSET} to {newest} (onnx {onnx.__version__}); "
@@ -67,18 +71,44 @@ def _check_opset(proto: object, name: str) -> None:
             )
 
 
-def _check_external(proto: object, source: Path | bytes, name: str) -> None:
+def _external_locations(proto: onnx.ModelProto) -> dict[str, str]:
+    """Tensor name to file name, of tensors whose data lie outside the model file."""
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    return {
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+        for tensor in _get_all_tensors(proto)
+        if uses_external_data(tensor)
+    }
+
+
+def external_files(source: Path) -> list[Path]:
+    """The files beside a model that hold its weights, sorted; empty where ``source`` is no ONNX model.
+
+    Raises:
+        ModelError: one of them is missing.
+    """
     import onnx
 
-    for tensor in onnx.external_data_helper._get_all_tensors(proto):
-        if not onnx.external_data_helper.uses_external_data(tensor):
-            continue
-        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+    try:
+        proto = onnx.load(source, load_external_data=False)
+    except Exception:  # not a model: `load` says so
+        return []
+    _check_external(proto, source, str(source))
+    return sorted({source.parent / location for location in _external_locations(proto).values()})
+
+
+def _check_external(proto: onnx.ModelProto, source: Path | bytes, name: str) -> None:
+    for tensor, location in _external_locations(proto).items():
         if isinstance(source, bytes):
-            raise ModelError(f"{name}: weights of {tensor.name!r} are in the file {location!r}; give the model as a path")
-        if not (source.parent / location).is_file():
+            raise ModelError(f"{name}: weights of {tensor!r} are in the file {location!r}; give the model as a path")
+        folder = source.parent.resolve()
+        path = (folder / location).resolve()
+        if folder not in path.parents:
+            raise ModelError(f"{name}: the weights of {tensor!r} are in {location!r}, outside the model's folder; refused")
+        if not path.is_file():
             raise ModelError(
-                f"{name}: the weights of {tensor.name!r} should be in {location!r} beside the model, but that file is "
+                f"{name}: the weights of {tensor!r} should be in {location!r} beside the model, but that file is "
                 "missing; copy it there"
             )
 

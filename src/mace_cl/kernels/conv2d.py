@@ -65,6 +65,8 @@ class Conv2D:
     @property
     def _input_block(self) -> int:
         """Input channels that one stride covers: a block of x, or all where x is evenly strided."""
+        if self.layouts[0] == "nchw":
+            return 1
         return self.c if self.layouts[0] == "blocked" else self.channels[0] // self.groups
 
     @property
@@ -158,15 +160,24 @@ def _tile(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
     c, oc, epilogue = problem.c, problem.channels[1], problem.epilogue
     y = view(problem.layouts[1], c, oc, *problem.window.output)
     for block in range(r):
-        start = f"LOAD(b + (first + {block}) * {c})" if problem.bias else "(vec)(0.0f)"
-        code.add("vec " + ", ".join(f"a{block}_{pixel} = {start}" for pixel in range(t)) + ";")
+        code.add("vec " + ", ".join(f"a{block}_{pixel} = (vec)(0.0f)" for pixel in range(t)) + ";")
+    parts = _parts(problem)
+    if parts > 1:
+        for block in range(r):
+            code.add("vec " + ", ".join(f"s{block}_{pixel} = (vec)(0.0f)" for pixel in range(t)) + ";")
     _accumulate(code, problem, r, t, one)
+    if parts > 1:
+        for block in range(r):
+            code.add(" ".join(f"a{block}_{pixel} = s{block}_{pixel};" for pixel in range(t)))
     total = problem.groups * problem._blocks
     mask = problem.layouts[1] == "blocked" and oc % c != 0 and not epilogue.keeps_zero()
     for block in range(r):
         with code.block(f"if (first + {block} < {total})" if total % r and block else ""):
             code.add(f"const int at = n * {y.image} + (first + {block}) * {y.block} + oh * {y.row} + ow * {y.column};")
             channel = f"(first + {block}) * {c}"
+            if problem.bias:
+                code.add(f"const vec bias = LOAD(b + {channel});")
+                code.add(" ".join(f"a{block}_{pixel} += bias;" for pixel in range(t)))
             last = f"(first + {block} == {total - 1})"
             for pixel in range(t):
                 here = f"at + {pixel * y.column}"
@@ -185,6 +196,17 @@ def _store(code: Code, problem: Conv2D, pointer: str, value: str, last: str) -> 
         return
     lanes = [f"({pointer})[{lane}] = {value}.s{lane:x};" for lane in range(c)]
     code.add(f"if ({last}) {{ {' '.join(lanes[:tail])} }} else {{ {' '.join(lanes)} }}")
+
+
+def _per(problem: Conv2D) -> int:
+    if problem.layouts[0] == "nchw":
+        return 1
+    return max(1, (128 if problem.window.kernel == (1, 1) else 16) // problem._input_block)
+
+
+def _parts(problem: Conv2D) -> int:
+    per = _per(problem)
+    return ceil_div(ceil_div(problem.channels[0] // problem.groups, problem._input_block), per)
 
 
 def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
@@ -208,6 +230,11 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
                 if any(one.valid[k]):
                     with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):
                         _multiply(code, window, x, k, (r, t), one.valid[k], f"{k * block * r * c} + ic * {r * c}", c)
+        if _parts(problem) > 1:
+            per = _per(problem)
+            with code.block(f"if (icb % {per} == {per - 1} || icb == {blocks - 1})"):
+                for index in range(r):
+                    code.add(" ".join(f"s{index}_{pixel} += a{index}_{pixel}; a{index}_{pixel} = (vec)(0.0f);" for pixel in range(t)))
 
 
 def _multiply(

@@ -102,7 +102,7 @@ class DepthwiseConv2D:
                 if one.members != tuple(range(first, last + 1)):
                     code.add(f"if (!{one.condition()[3:]}) continue;")
                 code.add(f"const int ow = {tile_start(width, tile)};")
-            code.add("vec " + ", ".join(f"a{pixel} = bias" for pixel in range(tile)) + ";")
+            code.add("vec " + ", ".join(f"a{pixel} = (vec)(0.0f)" for pixel in range(tile)) + ";")
             for row in range(window.kernel[0]):
                 with code.block("" if window.rows_inside() else f"if ({row} >= k0 && {row} < k1)"):
                     self._row(code, one, tile, row)
@@ -131,6 +131,7 @@ class DepthwiseConv2D:
         code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
         for pixel in range(tile):
             here = f"at + {pixel * c}"
+            code.add(f"a{pixel} += bias;")
             lines, value = self.epilogue.code(f"a{pixel}", here, f"cb * {c}", f"plane * {c}", f"v{pixel}_")
             code.add(*lines)
             if mask:

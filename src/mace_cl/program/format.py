@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import secrets
 import stat
 import struct
 import zlib
@@ -317,7 +316,7 @@ def _text(program: Program) -> bytes:
 
 
 def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    temporary = path.with_name(f".mace-cl-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".mace-cl-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         if path.exists() and not path.is_file():
             raise StorageError(f"{path}: is a directory or a device, not a file; name another path.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from google.protobuf import text_format
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 from mace_cl.program.format import Opened
 from mace_cl.program.manifest import KINDS
 from mace_cl.program.program import ModelIdentity, Pairs

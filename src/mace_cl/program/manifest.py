@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 from mace_cl.program import manifest_pb2 as pb
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot

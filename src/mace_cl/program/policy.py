@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 from mace_cl.errors import DamagedError, MaceClError, ProgramError, StorageError
 from mace_cl.program.format import ForeignError, FutureError, Opened, open_program
 from mace_cl.program.program import Pairs, Program

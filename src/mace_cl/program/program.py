@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 from mace_cl.schedule import Schedule
 
 __all__ = ["ITEM_BYTES", "MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]

@@ -1,45 +1,56 @@
-"""OpenCL program objects from sources or binaries."""
+"""OpenCL program objects from sources or binaries, in this process or in several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mace_cl.devices.device import Device
-from mace_cl.errors import BuildError
-from mace_cl.schedule import Schedule
+from mace_cl.device.device import Device
+from mace_cl.errors import BuildError, DeviceError
+from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["build_source", "load_binary", "source_of"]
+__all__ = ["Progress", "build_source", "compile_units", "load_binary", "schedule_from_request", "split"]
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 
-def source_of(schedule: Schedule, kernels: Sequence[int]) -> str:
-    """The OpenCL C text of one program object that holds ``kernels``."""
-    return "\n".join(schedule.kernels[index].source for index in kernels)
+_PACKAGE_ROOT = str(Path(__file__).parents[2])
+_START = f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); from mace_cl.runtime.worker import main; sys.exit(main())"
 
 
 def build_source(context: pyopencl.Context, schedule: Schedule, kernels: Sequence[int]) -> pyopencl.Program:
-    """Compile kernels of the schedule.
+    """Compile kernels of the schedule into one program object.
 
     Raises:
         BuildError: the driver refused the text; the message holds its log.
     """
     import pyopencl
 
-    names = ", ".join(schedule.kernels[index].name for index in kernels)
+    source = "\n".join(schedule.kernels[index].source for index in kernels)
     try:
-        program = pyopencl.Program(context, source_of(schedule, kernels))
-        return program.build(options=schedule.build_options.split(), cache_dir=False)
+        program = pyopencl.Program(context, source)
+        return program.build(options=schedule.build_options.split(), cache_dir=False)  # type: ignore[arg-type]
     except pyopencl.Error as error:
+        names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
             f"the OpenCL compiler refused the kernels {names}: {error}. "
             "Please report this with the output of `mace-cl devices --json`; another device may work (--device)"
         ) from error
 
 
-def load_binary(context: pyopencl.Context, device: Device, binary: bytes | memoryview, options: str) -> pyopencl.Program:
+def load_binary(
+    context: pyopencl.Context, device: Device, binary: bytes | memoryview, options: str
+) -> pyopencl.Program:
     """Make a program object from what the driver gave out earlier.
 
     Raises:
@@ -48,6 +59,105 @@ def load_binary(context: pyopencl.Context, device: Device, binary: bytes | memor
     import pyopencl
 
     try:
-        return pyopencl.Program(context, [device.handle], [bytes(binary)]).build(options=options.split())
+        program = pyopencl.Program(context, [device.handle], [bytes(binary)])
+        return program.build(options=options.split(), cache_dir=False)  # type: ignore[arg-type]
     except pyopencl.Error as error:
         raise BuildError(f"the driver of {device.name} refused the compiled binary: {error}") from error
+
+
+def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+    """The schedule's kernels in at most ``parts`` groups of about equal text; compile time goes with text."""
+    groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(schedule.kernels))))]
+    loads = [0] * len(groups)
+    order = sorted(range(len(schedule.kernels)), key=lambda index: -len(schedule.kernels[index].source))
+    for index in order:
+        lightest = loads.index(min(loads))
+        groups[lightest].append(index)
+        loads[lightest] += len(schedule.kernels[index].source)
+    return [tuple(sorted(group)) for group in groups if group]
+
+
+def compile_units(
+    device: Device, schedule: Schedule, jobs: int, progress: Progress | None = None
+) -> list[tuple[tuple[int, ...], bytes]]:
+    """Compile all kernels, in ``jobs`` processes at once, and return (kernels, binary) of each unit.
+
+    Raises:
+        DeviceError: the device can't compile.
+        BuildError: the driver refused a kernel, or its compiler died.
+    """
+    if not device.can_compile:
+        raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
+    groups = split(schedule, jobs)
+    total, done = len(schedule.kernels), 0
+    if progress:
+        progress("compiling kernels", 0, total)
+    results: dict[tuple[int, ...], bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="mace-cl-") as folder, ThreadPoolExecutor(len(groups)) as pool:
+        processes: list[subprocess.Popen[str]] = []
+        try:
+            waiting = {}
+            for number, group in enumerate(groups):
+                process = _start_worker()
+                processes.append(process)
+                request = _request(device, schedule, group, Path(folder) / f"{number}.bin")
+                waiting[pool.submit(_finish_worker, process, request, schedule)] = group
+            for future in as_completed(waiting):
+                results[waiting[future]] = future.result()
+                done += len(waiting[future])
+                if progress:
+                    progress("compiling kernels", done, total)
+        finally:
+            for process in processes:
+                process.kill()
+    return [(group, results[group]) for group in groups]
+
+
+def _start_worker() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _START],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _request(device: Device, schedule: Schedule, kernels: tuple[int, ...], binary: Path) -> dict[str, Any]:
+    first: dict[int, Launch] = {}
+    for launch in schedule.launches:
+        first.setdefault(launch.kernel, launch)
+    return {
+        "device": device.runtime,
+        "signature": device.signature.digest(),
+        "options": schedule.build_options,
+        "kernels": [asdict(schedule.kernels[index]) for index in kernels],
+        "launches": [asdict(first[index]) for index in kernels],
+        "binary": str(binary),
+    }
+
+
+def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]:
+    """What a worker needs of the schedule: some kernels with one launch each."""
+    kernels = tuple(Kernel(one["name"], one["family"], one["source"], ()) for one in request["kernels"])
+    launches = tuple(
+        Launch(
+            number, tuple(one["global_size"]), tuple(one["local_size"]),
+            tuple(Slot(**slot) for slot in one["args"]), one["node"],
+        )
+        for number, one in enumerate(request["launches"])
+    )  # fmt: skip
+    return Schedule((), (), kernels, launches, 0, 0, request["options"]), list(range(len(kernels)))
+
+
+def _finish_worker(process: subprocess.Popen[str], request: dict[str, Any], schedule: Schedule) -> bytes:
+    output, errors = process.communicate(json.dumps(request) + "\n")
+    answer = next((line for line in reversed(output.splitlines()) if line.startswith("{")), None)
+    names = ", ".join(one["name"] for one in request["kernels"])
+    if answer is None:
+        tail = " / ".join(errors.strip().splitlines()[-3:])
+        raise BuildError(
+            f"the compiler of {request['device']} died (exit code {process.returncode}) on the kernels {names}: {tail}. "
+            "Please report this; another device may work (--device)"
+        )
+    said = json.loads(answer)
+    if not said["ok"]:
+        raise BuildError(said["error"])
+    return Path(request["binary"]).read_bytes()

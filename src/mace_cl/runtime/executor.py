@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.devices.device import Device
+from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, InputError
 from mace_cl.schedule import ALIGNMENT, Port, Schedule, Slot
 

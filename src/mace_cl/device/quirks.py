@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mace_cl.devices.device import Device
+    from mace_cl.device.device import Device
 
 __all__ = ["QUIRKS", "Quirk", "block_for", "quirk_for", "quirk_of"]
 

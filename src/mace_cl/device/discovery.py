@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mace_cl.devices import drivers
-from mace_cl.devices.device import Device
-from mace_cl.devices.quirks import quirk_for, quirk_of
+from mace_cl.device import drivers
+from mace_cl.device.device import Device
+from mace_cl.device.quirks import quirk_for, quirk_of
 from mace_cl.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def find(spec: str | None = None, *, alone: bool = False) -> Device:
     """Choose a device as `choose` does, but load drivers one by one and stop at the first that fits.
 
     ``alone`` keeps the ICD loader from loading other drivers into this process; see
-    `mace_cl.devices.drivers.platforms`.  ``Device.index`` counts the devices loaded until then.
+    `mace_cl.device.drivers.platforms`.  ``Device.index`` counts the devices loaded until then.
 
     Raises:
         DeviceError: no device fits.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mace_cl.devices.signature import Signature
+from mace_cl.device.signature import Signature
 
 if TYPE_CHECKING:
     import pyopencl
