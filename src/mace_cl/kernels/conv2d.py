@@ -64,10 +64,20 @@ class Conv2D:
 
     @property
     def _input_block(self) -> int:
-        """Input channels that one stride covers: a block of x, or all where x is evenly strided."""
+        """Input channels of one step of the outer loop."""
+        per_group = self.channels[0] // self.groups
+        return {"blocked": self.c, "nchw": 1, "nhwc": min(per_group, 128)}[self.layouts[0]]
+
+    @property
+    def _part(self) -> int:
+        """Input blocks whose products are summed before they are added to the total.
+
+        Short chains keep rounding errors small.  These are the lengths that ONNX Runtime's kernels use
+        (16 channels, 128 for a 1×1 kernel, one for a row-major input), so that results are equal to its.
+        """
         if self.layouts[0] == "nchw":
             return 1
-        return self.c if self.layouts[0] == "blocked" else self.channels[0] // self.groups
+        return max(1, (128 if self.window.kernel == (1, 1) else 16) // self._input_block)
 
     @property
     def _flat(self) -> Conv2D:
@@ -161,14 +171,7 @@ def _tile(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
     y = view(problem.layouts[1], c, oc, *problem.window.output)
     for block in range(r):
         code.add("vec " + ", ".join(f"a{block}_{pixel} = (vec)(0.0f)" for pixel in range(t)) + ";")
-    parts = _parts(problem)
-    if parts > 1:
-        for block in range(r):
-            code.add("vec " + ", ".join(f"s{block}_{pixel} = (vec)(0.0f)" for pixel in range(t)) + ";")
     _accumulate(code, problem, r, t, one)
-    if parts > 1:
-        for block in range(r):
-            code.add(" ".join(f"a{block}_{pixel} = s{block}_{pixel};" for pixel in range(t)))
     total = problem.groups * problem._blocks
     mask = problem.layouts[1] == "blocked" and oc % c != 0 and not epilogue.keeps_zero()
     for block in range(r):
@@ -198,17 +201,6 @@ def _store(code: Code, problem: Conv2D, pointer: str, value: str, last: str) -> 
     code.add(f"if ({last}) {{ {' '.join(lanes[:tail])} }} else {{ {' '.join(lanes)} }}")
 
 
-def _per(problem: Conv2D) -> int:
-    if problem.layouts[0] == "nchw":
-        return 1
-    return max(1, (128 if problem.window.kernel == (1, 1) else 16) // problem._input_block)
-
-
-def _parts(problem: Conv2D) -> int:
-    per = _per(problem)
-    return ceil_div(ceil_div(problem.channels[0] // problem.groups, problem._input_block), per)
-
-
 def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
     c, window, block = problem.c, problem.window, problem._input_block
     kh, kw = window.kernel
@@ -217,6 +209,11 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
     x = view(problem.layouts[0], c, problem.channels[0], *window.input)
     block_stride = x.block if block == c else x.channel * block
     icb = f"(first / {problem._blocks} * {blocks} + icb)" if problem.groups > 1 else "icb"
+    names = [[f"{index}_{pixel}" for pixel in range(t)] for index in range(r)]
+    parts = blocks > problem._part
+    if parts:
+        for sums in names:
+            code.add("vec " + ", ".join(f"s{name} = (vec)(0.0f)" for name in sums) + ";")
     with code.block(f"for (int icb = 0; icb < {blocks}; ++icb)"):
         if tail:
             code.add(f"const int channels = icb == {blocks - 1} ? {tail} : {block};")
@@ -230,11 +227,13 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
                 if any(one.valid[k]):
                     with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):
                         _multiply(code, window, x, k, (r, t), one.valid[k], f"{k * block * r * c} + ic * {r * c}", c)
-        if _parts(problem) > 1:
-            per = _per(problem)
-            with code.block(f"if (icb % {per} == {per - 1} || icb == {blocks - 1})"):
-                for index in range(r):
-                    code.add(" ".join(f"s{index}_{pixel} += a{index}_{pixel}; a{index}_{pixel} = (vec)(0.0f);" for pixel in range(t)))
+        if parts:
+            with code.block(f"if (icb % {problem._part} == {problem._part - 1} || icb == {blocks - 1})"):
+                for sums in names:
+                    code.add(" ".join(f"s{name} += a{name}; a{name} = (vec)(0.0f);" for name in sums))
+    if parts:
+        for sums in names:
+            code.add(" ".join(f"a{name} = s{name};" for name in sums))
 
 
 def _multiply(

@@ -61,7 +61,7 @@ class DepthwiseConv2D:
         items = self.batch * ceil_div(self.channels, self.c) * ceil_div(height, rows)
         loads = (t - 1) * self.window.strides[1] + (kw - 1) * self.window.dilations[1] + 1
         per_tile = kh * (max(t, 6) * kw + 0.7 * loads + 2) + 3 * t + 6
-        rounds = ceil_div(items, traits.cores) * traits.cores / items
+        rounds = ceil_div(items, traits.cores) * traits.cores / items + 2 * traits.cores / items
         return items * rounds * (rows * ceil_div(width, t) * per_tile + 200)
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:

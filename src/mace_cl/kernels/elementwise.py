@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.expr import Expr
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude
 from mace_cl.kernels.epilogue import masked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["COPY", "Access", "Elementwise", "contiguous", "merge"]
 
@@ -117,8 +117,11 @@ class Elementwise:
                 code.add(f"const int {name}_at = {' + '.join([str(access.offset), *terms])};")
             limit = middle if by_row else inner
             code.add(f"const int begin = chunk * {step};")
-            code.add(f"const int end = begin + {step} < {limit} ? begin + {step} : {limit};" if limit % step else
-                     f"const int end = begin + {step};")
+            code.add(
+                f"const int end = begin + {step} < {limit} ? begin + {step} : {limit};"
+                if limit % step
+                else f"const int end = begin + {step};"
+            )
             with code.block("for (int row = begin; row < end; ++row)" if by_row else ""):
                 if not by_row:
                     code.add("const int row = 0;")

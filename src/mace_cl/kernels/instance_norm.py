@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.expr import literal
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, pad_to, prelude
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["InstanceNorm"]
 
 
 @dataclass(frozen=True)
 class InstanceNorm:
-    """``(x - mean) / sqrt(variance + epsilon) * scale + shift``; operands x, scale ``[C]``, shift ``[C]``, the epilogue's."""
+    """``(x - mean) / sqrt(variance + epsilon) * scale + shift``.
+
+    Operands: x, scale ``[C]``, shift ``[C]``, the epilogue's.
+    """
 
     c: int
     batch: int
@@ -49,11 +52,15 @@ class InstanceNorm:
         with code.block(kernel_head(entry, ["x", "scale", "shift", *self.epilogue.names], "y")):
             code.add("const int plane = get_global_id(0);", f"const int cb = plane % {blocks};")
             code.add(f"__global const float *restrict xp = x + plane * {self.pixels * c};")
-            code.add("vec sum = (vec)(0.0f);", f"{loop} sum += LOAD(xp + i * {c});", f"const vec mean = sum * {inverse};")
+            code.add(
+                "vec sum = (vec)(0.0f);", f"{loop} sum += LOAD(xp + i * {c});", f"const vec mean = sum * {inverse};"
+            )
             code.add("vec squares = (vec)(0.0f);")
             with code.block(loop):
                 code.add(f"const vec d = LOAD(xp + i * {c}) - mean;", "squares += d * d;")
-            code.add(f"const vec gain = LOAD(scale + cb * {c}) / sqrt(squares * {inverse} + (vec)({literal(self.epsilon)}));")
+            code.add(
+                f"const vec gain = LOAD(scale + cb * {c}) / sqrt(squares * {inverse} + (vec)({literal(self.epsilon)}));"
+            )
             code.add(f"const vec base = LOAD(shift + cb * {c}) - mean * gain;")
             with code.block(loop):
                 code.add(f"const int at = plane * {self.pixels * c} + i * {c};")

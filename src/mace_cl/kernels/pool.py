@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts, unpacked
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
 from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["Pool2D"]
 
@@ -53,7 +53,9 @@ class Pool2D:
         code = Code()
         with code.block(kernel_head(entry, ["x", *self.epilogue.names], "y")):
             code.add("const int oh = get_global_id(0), plane = get_global_id(1);", f"const int cb = plane % {blocks};")
-            code.add(f"__global const float *restrict xc = x + plane * {self.window.input[0] * self.window.input[1] * c};")
+            code.add(
+                f"__global const float *restrict xc = x + plane * {self.window.input[0] * self.window.input[1] * c};"
+            )
             code.add(*self.window.row_bounds())
             if self.kind == "average":
                 code.add(f"const int rows = {self._counted_rows()};")
@@ -79,7 +81,7 @@ class Pool2D:
         return sum(first + k * w.dilations[1] < self.extent[1] - w.pads[1] for k in range(w.kernel[1]))
 
     def _tiles(self, code: Code, one: TileClass, members: tuple[int, int], tile: int) -> None:
-        w, c, (height, width) = self.window, self.c, self.window.output
+        w, c, width = self.window, self.c, self.window.output[1]
         starts = tile_starts(width, tile)
         first, last = members
         with code.block(f"for (int tile = {first}; tile <= {last}; ++tile)" if first != last else ""):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, unpacked
 from mace_cl.kernels.elementwise import Access, merge
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["REDUCTIONS", "Reduce"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, unpacked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["Reorder"]
 
@@ -41,7 +41,7 @@ class Reorder:
         blocks, chunk, tail = ceil_div(self.channels, self.c), parameters["chunk"], self.channels % self.c
         code = Code()
         with code.block(kernel_head(entry, ["x"], "y")):
-            code.add("const int begin = get_global_id(0) * %d;" % chunk)
+            code.add(f"const int begin = get_global_id(0) * {chunk};")
             code.add("const int plane = get_global_id(1);")
             code.add(f"const int end = begin + {chunk} < {self.pixels} ? begin + {chunk} : {self.pixels};")
             code.add(f"const int n = plane / {blocks}, cb = plane % {blocks};")

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.expr import literal
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, unpacked
 from mace_cl.kernels.epilogue import masked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["Axis", "Resample"]
 
@@ -95,11 +94,16 @@ class Resample:
         terms = []
         for row in range(self.rows.taps):
             for column in range(self.columns.taps):
-                outside = [f"{name} < 0" for name, axis in ((f"r{row}", self.rows), (f"q{column}", self.columns))
-                           if any(-1 in positions for positions in axis.positions)]
+                outside = [
+                    f"{name} < 0"
+                    for name, axis in ((f"r{row}", self.rows), (f"q{column}", self.columns))
+                    if any(-1 in positions for positions in axis.positions)
+                ]
                 load = f"LOAD(xc + (r{row} * {self.columns.length} + q{column}) * {self.c})"
-                code.add(f"const vec x{row}_{column} = " + (
-                    f"{' || '.join(outside)} ? (vec)({literal(self.fill)}) : {load};" if outside else f"{load};"))
+                code.add(
+                    f"const vec x{row}_{column} = "
+                    + (f"{' || '.join(outside)} ? (vec)({literal(self.fill)}) : {load};" if outside else f"{load};")
+                )
                 factors = ([] if self.rows.plain else [f"u{row}"]) + ([] if self.columns.plain else [f"v{column}"])
                 terms.append(" * ".join([*factors, f"x{row}_{column}"]))
         code.add(f"const vec a = {' + '.join(terms)};")

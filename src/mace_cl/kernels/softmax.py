@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, unpacked
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["Softmax"]
 
@@ -56,6 +56,8 @@ class Softmax:
                     code.add(f"{loop} y[at + {element}] = x[at + {element}] - shift;")
                 else:
                     with code.block(loop):
-                        code.add(f"const float e = exp(x[at + {element}] - top);", f"y[at + {element}] = e;", "sum += e;")
+                        code.add(
+                            f"const float e = exp(x[at + {element}] - top);", f"y[at + {element}] = e;", "sum += e;"
+                        )
                     code.add("const float scale = 1.0f / sum;", f"{loop} y[at + {element}] *= scale;")
         return Rendered(prelude(self.c) + code.text(), (ceil_div(rows, step), 1, 1))
