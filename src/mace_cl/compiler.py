@@ -71,7 +71,12 @@ def prepare(
 
 
 def assemble(
-    prepared: Prepared, model: ModelIdentity, options: Pairs, device: Device, jobs: int, progress: Progress | None = None
+    prepared: Prepared,
+    model: ModelIdentity,
+    options: Pairs,
+    device: Device,
+    jobs: int,
+    progress: Progress | None = None,
 ) -> Program:
     """Build all kernels and put the program together, weights included.
 

@@ -144,7 +144,9 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -267,9 +269,7 @@ def _try_file(request: _Request, path: Path | None, clock: _Clock) -> tuple[Exec
     return None, decision
 
 
-def _load(
-    request: _Request, opened: Opened, target: Target, weights: memoryview | None, clock: _Clock
-) -> Executor:
+def _load(request: _Request, opened: Opened, target: Target, weights: memoryview | None, clock: _Clock) -> Executor:
     """The warm path: sections are checked in a second thread while the device is set up."""
     failures: list[MaceClError] = []
 
@@ -296,9 +296,11 @@ def _context(device: Device) -> Any:
     import pyopencl as cl
 
     try:
-        return cl.Context([device.handle])
+        return cl.Context([device.handle])  # type: ignore[list-item]
     except cl.Error as error:
-        raise DeviceError(f"{device.name}: no context could be made: {error}; choose another device (--device)") from error
+        raise DeviceError(
+            f"{device.name}: no context could be made: {error}; choose another device (--device)"
+        ) from error
 
 
 def _constants(target: Target, weights: memoryview | None) -> NDArray[np.uint8]:
@@ -349,7 +351,8 @@ def _make(request: _Request, path: Path | None, decision: Decision, clock: _Cloc
     """The cold path: compile, save where ``path`` says, and run even if that fails."""
     from mace_cl import compiler
 
-    assert request.model is not None and request.identity is not None
+    assert request.model is not None
+    assert request.identity is not None
     logger.info("%s", decision.sentence)
     prepared = compiler.prepare(request.model, request.device, request.shapes, request.progress)
     clock.mark("prepare")

@@ -6,7 +6,10 @@
     │   │   └── UnsupportedError (4)    valid, but an op, opset or type that mace-cl lacks
     │   └── ImageError (2)          an image file that is not one
     ├── ProgramError (5)            a compiled-program file that can't be used as asked
-    │   └── DamagedError (5)        … because its bytes are not what was written
+    │   ├── DamagedError (5)        … because its bytes are not what was written
+    │   ├── FutureError (5)         … because a newer mace-cl wrote it
+    │   ├── ForeignError (5)        … because it is something else
+    │   └── SealError (5)           … because of its signature or its encryption
     ├── DeviceError (6)             no OpenCL platform or device fits
     │   └── BuildError (7)          the driver refused a kernel
     ├── StorageError (8)            a file could not be written or read
@@ -22,11 +25,14 @@ __all__ = [
     "BuildError",
     "DamagedError",
     "DeviceError",
+    "ForeignError",
+    "FutureError",
     "ImageError",
     "InputError",
     "MaceClError",
     "ModelError",
     "ProgramError",
+    "SealError",
     "SettingsError",
     "StorageError",
     "UnsupportedError",
@@ -69,6 +75,18 @@ class ProgramError(MaceClError):
 
 class DamagedError(ProgramError):
     """A compiled-program file is truncated, altered, or not one at all."""
+
+
+class FutureError(ProgramError):
+    """A compiled-program file is whole, but written in a way that only a newer mace-cl knows."""
+
+
+class ForeignError(ProgramError):
+    """A file is whole, as far as one can see, but no compiled program of mace-cl."""
+
+
+class SealError(ProgramError):
+    """A compiled-program file lacks a trusted signature, or is encrypted with a key that is not at hand."""
 
 
 class DeviceError(MaceClError):

@@ -38,7 +38,7 @@ class Operation:
     """How one operation is written in OpenCL C and computed in NumPy.
 
     ``code`` is a format string over ``{0} {1} …`` (operands), ``{p0} {p1} …`` (scalar attributes as
-    vectors).  Comparisons against the constant come first, so that a NaN operand falls through.
+    vectors).  A NaN operand gives NaN: comparisons with it are false, and what they then choose is the operand.
     """
 
     operands: int
@@ -52,7 +52,8 @@ def _clip(x: Array, low: float, high: float) -> Array:
 
 
 def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.float32])(x)
+    values: Array = np.vectorize(math.erf, otypes=[np.float32])(x)
+    return values
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -61,8 +62,8 @@ OPERATIONS: dict[str, Operation] = {
     "sub": Operation(2, "({0} - {1})", lambda a, b: a - b),
     "mul": Operation(2, "({0} * {1})", lambda a, b: a * b),
     "div": Operation(2, "({0} / {1})", lambda a, b: a / b),
-    "max": Operation(2, "({0} < {1} ? {1} : {0})", lambda a, b: np.maximum(a, b)),
-    "min": Operation(2, "({0} > {1} ? {1} : {0})", lambda a, b: np.minimum(a, b)),
+    "max": Operation(2, "(({1} > {0}) | ({1} != {1}) ? {1} : {0})", lambda a, b: np.maximum(a, b)),
+    "min": Operation(2, "(({1} < {0}) | ({1} != {1}) ? {1} : {0})", lambda a, b: np.minimum(a, b)),
     "pow": Operation(2, "pow({0}, {1})", lambda a, b: np.power(a, b)),
     "neg": Operation(1, "(-{0})", lambda a: -a),
     "abs": Operation(1, "fabs({0})", np.abs),
@@ -79,12 +80,21 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": Operation(1, "tanh({0})", np.tanh),
     "relu": Operation(1, "(({V})(0.0f) > {0} ? ({V})(0.0f) : {0})", lambda a: np.maximum(a, 0)),
     "clip": Operation(1, "({p1} < ({p0} > {0} ? {p0} : {0}) ? {p1} : ({p0} > {0} ? {p0} : {0}))", _clip, attributes=2),
-    "leaky_relu": Operation(1, "(({V})(0.0f) > {0} ? {p0} * {0} : {0})", lambda a, s: np.where(a < 0, a * s, a), attributes=1),
-    "elu": Operation(1, "(({V})(0.0f) > {0} ? {p0} * (exp({0}) - ({V})(1.0f)) : {0})",
-                     lambda a, s: np.where(a < 0, s * np.expm1(a), a), attributes=1),
+    "leaky_relu": Operation(
+        1, "(({V})(0.0f) > {0} ? {p0} * {0} : {0})", lambda a, s: np.where(a < 0, a * s, a), attributes=1
+    ),
+    "elu": Operation(
+        1,
+        "(({V})(0.0f) > {0} ? {p0} * (exp({0}) - ({V})(1.0f)) : {0})",
+        lambda a, s: np.where(a < 0, s * np.expm1(a), a),
+        attributes=1,
+    ),
     "sigmoid": Operation(1, "(({V})(1.0f) / (({V})(1.0f) + exp(-{0})))", lambda a: 1 / (1 + np.exp(-a))),
-    "softplus": Operation(1, "((({V})(0.0f) > {0} ? ({V})(0.0f) : {0}) + log1p(exp(-fabs({0}))))",
-                          lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))),
+    "softplus": Operation(
+        1,
+        "((({V})(0.0f) > {0} ? ({V})(0.0f) : {0}) + log1p(exp(-fabs({0}))))",
+        lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a))),
+    ),
     "linear": Operation(1, "({0} * {p0} + {p1})", lambda a, s, t: a * np.float32(s) + np.float32(t), attributes=2),
 }
 

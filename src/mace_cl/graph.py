@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["DOMAIN", "array_of", "attribute", "describe", "nodes_of", "static_shape"]
+__all__ = ["DOMAIN", "array_of", "attribute", "describe", "is_used", "nodes_of", "static_shape"]
 
 DOMAIN = "mace_cl"
 """Domain of the ops that only mace-cl's passes make."""
@@ -25,6 +25,11 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
         return None
     return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
+
+
+def is_used(value: ir.Value) -> bool:
+    """Whether a node reads the value, or it is an output of the graph."""
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def attribute(node: ir.Node, name: str, default: Any = None) -> Any:

@@ -55,4 +55,4 @@ def model_sha256(source: Path | bytes) -> str:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{source}: can't be read ({reason}); check the path and its permissions") from error
+        raise ModelError(f"{source!s}: can't be read ({reason}); check the path and its permissions") from error

@@ -1,11 +1,14 @@
 """One frozen `Settings`: argument, else environment, else configuration file, else default.
 
-| setting   | environment         | in ``config.toml`` | default                                        |
-|-----------|---------------------|--------------------|------------------------------------------------|
-| device    | MACE_CL_DEVICE      | ``device``         | none: the best one, see `mace_cl.device`      |
-| store     | MACE_CL_STORE       | ``store``          | true                                           |
-| store_dir | MACE_CL_STORE_DIR   | ``store_dir``      | the user's cache directory, ``mace-cl`` in it  |
-| jobs      | MACE_CL_JOBS        | ``jobs``           | the processors of this process, at most 4      |
+| setting      | environment          | in ``config.toml`` | default                                        |
+|--------------|----------------------|--------------------|------------------------------------------------|
+| device       | MACE_CL_DEVICE       | ``device``         | none: the best one, see `mace_cl.device`       |
+| store        | MACE_CL_STORE        | ``store``          | true                                           |
+| store_dir    | MACE_CL_STORE_DIR    | ``store_dir``      | the user's cache directory, ``mace-cl`` in it  |
+| store_budget | MACE_CL_STORE_BUDGET | ``store_budget``   | "2GiB"                                         |
+| jobs         | MACE_CL_JOBS         | ``jobs``           | the processors of this process, at most 4      |
+| trusted_keys | MACE_CL_TRUSTED_KEYS | ``trusted_keys``   | none: signatures are not asked for             |
+| key          | MACE_CL_KEY          | ``key``            | none: encrypted programs can't be read         |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -14,14 +17,18 @@ The configuration file is ``mace-cl/config.toml`` in the user's configuration di
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mace_cl.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["STORE_BUDGET", "Settings"]
+
+STORE_BUDGET = 2 << 30
+"""Bytes that the store may take where nothing else is said."""
 
 _MOST_JOBS = 4
 
@@ -31,14 +38,20 @@ class Settings:
     """What a caller may choose about a run that is not part of the model.
 
     ``device`` is a device specification as `mace_cl.device.choose` reads it, or None for the best
-    device.  ``store`` says whether compiled programs are kept in the directory ``store_dir``;
-    ``jobs`` is how many kernels are compiled at the same time, at least 1.
+    device.  ``store`` says whether compiled programs are kept in the directory ``store_dir``, which
+    may take ``store_budget`` bytes; ``jobs`` is how many kernels are compiled at the same time, at
+    least 1.  ``trusted_keys`` are public keys, each 64 hexadecimal digits or the path of a file: with
+    any, only programs that one of them signed are used.  ``key`` decrypts programs: 32 bytes, or a
+    function that gives them.
     """
 
     device: str | None
     store: bool
     store_dir: Path
     jobs: int
+    store_budget: int = STORE_BUDGET
+    trusted_keys: tuple[str, ...] = ()
+    key: bytes | Callable[[], bytes] | None = field(default=None, repr=False)
 
     @classmethod
     def load(
@@ -48,14 +61,23 @@ class Settings:
         store: bool | None = None,
         store_dir: str | Path | None = None,
         jobs: int | None = None,
+        store_budget: int | str | None = None,
+        trusted_keys: Sequence[str | Path] | str | None = None,
+        key: bytes | str | Callable[[], bytes] | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
+
+        ``store_budget`` may be text such as ``"500MB"``; several keys in one text are separated as
+        directories are in PATH; ``key`` as text is 64 hexadecimal digits.
 
         Raises:
             SettingsError: a value has the wrong type or range, or the configuration file can't be
                 read, is not TOML or has an unknown key.
         """
-        arguments: dict[str, object] = {"device": device, "store": store, "store_dir": store_dir, "jobs": jobs}
+        arguments: dict[str, object] = {
+            "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
+            "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key,
+        }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
         found: dict[str, Any] = {}
@@ -72,6 +94,9 @@ class Settings:
             store=found.get("store", True),
             store_dir=found.get("store_dir") or _cache_dir(),
             jobs=found.get("jobs") or min(_processors(), _MOST_JOBS),
+            store_budget=found.get("store_budget", STORE_BUDGET),
+            trusted_keys=found.get("trusted_keys", ()),
+            key=found.get("key"),
         )
 
 
@@ -103,11 +128,41 @@ def _count(value: object, where: str) -> int:
     raise SettingsError(f"{where} is {value!r}, but must be a whole number of at least 1")
 
 
+def _size(value: object, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (parts := re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", value.strip())):
+        number, unit = parts.groups()
+        if unit.lower() in _UNITS:
+            return int(number) * _UNITS[unit.lower()]
+    raise SettingsError(f"{where} is {value!r}, but must be a size such as 500MB or 2GiB")
+
+
+def _keys(value: object, where: str) -> tuple[str, ...]:
+    items = value.split(os.pathsep) if isinstance(value, str) else value
+    if isinstance(items, Sequence) and all(isinstance(item, (str, Path)) and str(item).strip() for item in items):
+        return tuple(str(item).strip() for item in items)
+    raise SettingsError(f"{where} is {value!r}, but must list public keys: 64 hexadecimal digits or a file each")
+
+
+def _secret(value: object, where: str) -> object:
+    if callable(value) or (isinstance(value, bytes) and len(value) == 32):
+        return value
+    if isinstance(value, str) and re.fullmatch("[0-9a-fA-F]{64}", value.strip()):
+        return bytes.fromhex(value.strip())
+    raise SettingsError(f"{where} must be 64 hexadecimal digits (32 bytes); `openssl rand -hex 32` makes a key")
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
 _READERS: Mapping[str, Callable[[object, str], object]] = {
     "device": _text,
     "store": _flag,
     "store_dir": _directory,
     "jobs": _count,
+    "store_budget": _size,
+    "trusted_keys": _keys,
+    "key": _secret,
 }
 
 

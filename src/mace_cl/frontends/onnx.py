@@ -37,7 +37,11 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
 
     name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
     try:
-        proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(source, load_external_data=False)
+        proto = (
+            onnx.load_model_from_string(source)
+            if isinstance(source, bytes)
+            else onnx.load(source, load_external_data=False)
+        )
     except FileNotFoundError as error:
         raise ModelError(f"{name}: no such file; check the path") from error
     except Exception as error:  # protobuf raises its own DecodeError, which differs between its backends
@@ -66,8 +70,8 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx") and not OLDEST_OPSET <= entry.version <= newest:
             raise UnsupportedError(
-                f"{name}: opset {entry.version}, but mace-cl reads {OLDEST_OPSET} to {newest} (onnx {onnx.__version__}); "
-                "convert it with onnx.version_converter, or export it with a supported opset"
+                f"{name}: opset {entry.version}, but mace-cl reads {OLDEST_OPSET} to {newest} (onnx "
+                f"{onnx.__version__}); convert it with onnx.version_converter, or export it with a supported opset"
             )
 
 
@@ -105,7 +109,9 @@ def _check_external(proto: onnx.ModelProto, source: Path | bytes, name: str) -> 
         folder = source.parent.resolve()
         path = (folder / location).resolve()
         if folder not in path.parents:
-            raise ModelError(f"{name}: the weights of {tensor!r} are in {location!r}, outside the model's folder; refused")
+            raise ModelError(
+                f"{name}: the weights of {tensor!r} are in {location!r}, outside the model's folder; refused"
+            )
         if not path.is_file():
             raise ModelError(
                 f"{name}: the weights of {tensor!r} should be in {location!r} beside the model, but that file is "
@@ -127,7 +133,8 @@ def _make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str
         own = list(value.shape) if value.shape is not None else None
         if given is not None:
             fits = own is None or (
-                len(own) == len(given) and all(not isinstance(a, int) or a == b for a, b in zip(own, given, strict=True))
+                len(own) == len(given)
+                and all(not isinstance(a, int) or a == b for a, b in zip(own, given, strict=True))
             )
             if not fits or any(size < 1 for size in given):
                 raise InputError(f"{name}: shape {tuple(given)} does not fit input {key!r} of shape {own}")

@@ -6,15 +6,18 @@ import onnx_ir as ir
 
 from mace_cl.errors import UnsupportedError
 from mace_cl.graph import describe
+from mace_cl.lower.elide import elide_copies
 from mace_cl.ops import LOWERINGS, Builder
 from mace_cl.plan import Layout, Plan, PlanPort
-from mace_cl.lower.elide import elide_copies
 
 __all__ = ["lower"]
 
 
-def lower(model: ir.Model, layout: Layout) -> Plan:
+def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
     """The plan of an optimised model for a layout family.
+
+    ``exact`` keeps to kernels that add products in the order of a plain convolution; otherwise
+    Winograd's method is used where it is estimated to be faster, with rounding errors some times larger.
 
     Raises:
         UnsupportedError: naming all nodes whose op has no lowering, or the first whose attributes,
@@ -29,7 +32,7 @@ def lower(model: ir.Model, layout: Layout) -> Plan:
             f"{names}{more}: mace-cl has no OpenCL kernel for this op (model opset {opset}) yet. "
             "Replace it in the model, cut the model before it, or ask for the op at the project's issue tracker"
         )
-    builder = Builder(layout, opset)
+    builder = Builder(layout, opset, exact)
     inputs = []
     for value in graph.inputs:
         region = builder.allocate(value, "nchw")

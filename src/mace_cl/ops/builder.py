@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from mace_cl.errors import UnsupportedError
-from mace_cl.graph import array_of, describe, nodes_of, static_shape
+from mace_cl.graph import array_of, attribute, describe, nodes_of, static_shape
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
 from mace_cl.kernels.reorder import Reorder
 from mace_cl.kernels.views import blocked_floats
+from mace_cl.kernels.windows import Window
 from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Problem, Region
 
 __all__ = ["Builder"]
@@ -26,21 +27,23 @@ class Builder:
     rank) or ``blocked`` (NCHWc, rank 4).  Asking for another layout emits the conversion, once.
     """
 
-    def __init__(self, layout: Layout, opset: int) -> None:
+    def __init__(self, layout: Layout, opset: int, exact: bool = False) -> None:
         self.layout = layout
         self.opset = opset
+        self.exact = exact
         self.block = layout.block
         self.buffers: list[Buffer] = []
         self.calls: list[KernelCall] = []
         self._regions: dict[ir.Value, dict[str, Region]] = {}
         self._constants: dict[ir.Value, Constant] = {}
 
-    def shape(self, value: ir.Value) -> tuple[int, ...]:
+    def shape(self, value: ir.Value | None) -> tuple[int, ...]:
         """The static shape.
 
         Raises:
             UnsupportedError: if shape inference could not find it.
         """
+        assert value is not None
         shape = static_shape(value)
         if shape is None:
             producer = value.producer()
@@ -105,7 +108,9 @@ class Builder:
             target = self.allocate(value, "nchw")
             dims = array.shape or (1,)
             same = Access(contiguous(dims))
-            self._emit(Elementwise(self.block, dims, (same, same)), [self.constant(value)], target, f"copy {value.name}")
+            self._emit(
+                Elementwise(self.block, dims, (same, same)), [self.constant(value)], target, f"copy {value.name}"
+            )
             return target
         return self._convert(value, known["blocked"], "nchw")
 
@@ -129,6 +134,21 @@ class Builder:
     def _nchw(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         n, channels, height, width = shape
         return n, channels, height, width
+
+    def window(self, node: ir.Node, kernel: Sequence[int]) -> Window:
+        """The window that a 2-D Conv or pool slides over its input; `mace_cl.passes` made its pads explicit."""
+        rows, columns = self.shape(node.inputs[0])[2:]
+        out_rows, out_columns = self.shape(node.outputs[0])[2:]
+        strides, dilations = attribute(node, "strides", (1, 1)), attribute(node, "dilations", (1, 1))
+        pads = attribute(node, "pads", (0, 0, 0, 0))
+        return Window(
+            (rows, columns),
+            (out_rows, out_columns),
+            (kernel[0], kernel[1]),
+            (strides[0], strides[1]),
+            (pads[0], pads[1]),
+            (dilations[0], dilations[1]),
+        )
 
     def emit(self, problem: Problem, operands: Sequence[Region | Constant], result: Region, node: ir.Node) -> None:
         """Add a kernel call for ``node``."""

@@ -9,9 +9,10 @@ from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.depthwise import DepthwiseConv2D
 from mace_cl.kernels.windows import Window
-from mace_cl.plan import Constant, Region
+from mace_cl.ops import winograd
 from mace_cl.ops.builder import Builder
 from mace_cl.ops.fused import epilogue_of
+from mace_cl.plan import Constant, Region
 
 __all__ = ["lower_conv", "lower_linear"]
 
@@ -25,17 +26,9 @@ def lower_conv(builder: Builder, node: ir.Node) -> None:
     weights = array_of(node.inputs[1])
     if weights is None:
         raise builder.unsupported(node, "the weights are not constant")
-    batch, channels, *size = builder.shape(x)
+    batch, channels = builder.shape(x)[:2]
     outputs, groups = weights.shape[0], attribute(node, "group", 1)
-    pads = attribute(node, "pads", (0, 0, 0, 0))
-    window = Window(
-        (size[0], size[1]),
-        builder.shape(y)[2:],  # type: ignore[arg-type]
-        weights.shape[2:],  # type: ignore[arg-type]
-        tuple(attribute(node, "strides", (1, 1))),  # type: ignore[arg-type]
-        tuple(pads[:2]),  # type: ignore[arg-type]
-        tuple(attribute(node, "dilations", (1, 1))),  # type: ignore[arg-type]
-    )
+    window = builder.window(node, weights.shape[2:])
     biased = attribute(node, "operands", len(node.inputs)) > 2 and node.inputs[2] is not None
     constants = [builder.constant(value) for value in node.inputs[1 : 3 if biased else 2] if value is not None]
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
@@ -49,6 +42,10 @@ def lower_conv(builder: Builder, node: ir.Node) -> None:
     if groups > 1 and (channels // groups % c or outputs // groups % c):
         constants[0] = _ungrouped(constants[0], groups)
         groups = 1
+    m = 0 if builder.exact or groups > 1 else winograd.tile_size(c, (channels, outputs), window)
+    if m:
+        winograd.emit(builder, node, m, x, y, window, constants, epilogue, extras)
+        return
     # a few channels fill no block: read them where they are
     direct = channels < c and not builder.has(x, "blocked")
     source = builder.region(x) if direct else builder.blocked(x)
@@ -72,7 +69,8 @@ def _ungrouped(weights: Constant, groups: int) -> Constant:
 def lower_linear(builder: Builder, node: ir.Node) -> None:
     """``x [..., K] · weights [OC, K]ᵀ + bias``: a 1×1 convolution over rows in layout ``nhwc``."""
     x, y = node.inputs[0], node.outputs[0]
-    assert x is not None and node.inputs[1] is not None
+    assert x is not None
+    assert node.inputs[1] is not None
     *outer, depth = builder.shape(x)
     rows = int(np.prod(outer, initial=1))
     outputs = builder.shape(y)[-1]

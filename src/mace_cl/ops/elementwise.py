@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from mace_cl.expr import Expr, Instruction
+from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.base import ceil_div, pad_to
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
-from mace_cl.plan import Constant, Region
 from mace_cl.ops.builder import Builder
-from mace_cl.graph import array_of, attribute
+from mace_cl.plan import Constant, Region
 
 __all__ = ["expression", "lower"]
 
@@ -148,7 +148,7 @@ def _lower_blocked(builder: Builder, node: ir.Node, expr: Expr, inputs: list[ir.
         own = builder.shape(value)
         padded = (1,) * (4 - len(own)) + own
         array = array_of(value)
-        by_channel = padded[1] == channels and channels > 1 or padded == shape
+        by_channel = (padded[1] == channels and channels > 1) or padded == shape
         splat.append(not by_channel)
         if not by_channel:
             strides = contiguous(padded)

@@ -8,8 +8,8 @@ import onnx_ir as ir
 from mace_cl.expr import Expr
 from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue
-from mace_cl.plan import Constant, Region
 from mace_cl.ops.builder import Builder
+from mace_cl.plan import Constant, Region
 
 __all__ = ["epilogue_of"]
 

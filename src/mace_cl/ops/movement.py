@@ -6,14 +6,15 @@ Where the bytes already lie as the result wants them, the result is a view and n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
 
-from mace_cl.graph import array_of, attribute
+from mace_cl.graph import array_of, attribute, is_used
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
-from mace_cl.plan import Constant, Region
 from mace_cl.ops.builder import Builder
+from mace_cl.plan import Constant, Region
 
 __all__ = [
     "lower_concat", "lower_expand", "lower_gather", "lower_reshape", "lower_slice", "lower_split", "lower_transpose",
@@ -110,7 +111,9 @@ def _strided(
     _copy(builder, node, operand, Access(tuple(strides), offset), target, Access(wanted), dims)
 
 
-def _window(builder: Builder, node: ir.Node, x: ir.Value, y: ir.Value, starts: Sequence[int], steps: Sequence[int]) -> None:
+def _window(
+    builder: Builder, node: ir.Node, x: ir.Value, y: ir.Value, starts: Sequence[int], steps: Sequence[int]
+) -> None:
     """``y = x[starts::steps]`` with y's shape."""
     shape, c = builder.shape(x), builder.block
     dims = builder.shape(y)
@@ -143,6 +146,7 @@ def lower_slice(builder: Builder, node: ir.Node) -> None:
         begins, axes, steps = lists[0], lists[2], lists[3]
     else:
         begins, axes, steps = attribute(node, "starts"), attribute(node, "axes"), None
+    assert begins is not None
     axes = list(range(len(begins))) if axes is None else axes
     steps = [1] * len(axes) if steps is None else steps
     all_starts, all_steps = [0] * len(shape), [1] * len(shape)
@@ -163,7 +167,7 @@ def lower_split(builder: Builder, node: ir.Node) -> None:
     start = 0
     for y in node.outputs:
         starts = [start if index == axis else 0 for index in range(rank)]
-        if list(y.uses()) or y.is_graph_output():
+        if is_used(y):
             _window(builder, node, x, y, starts, [1] * rank)
         start += builder.shape(y)[axis]
 
@@ -178,7 +182,7 @@ def lower_gather(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(x)
     axis = attribute(node, "axis", 0) % len(shape)
     flat = [int(value) % shape[axis] for value in positions.reshape(-1)]
-    steps = {after - before for before, after in zip(flat, flat[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(flat)}
     if positions.ndim > 1 or len(steps) > 1:
         raise builder.unsupported(node, "the positions are not evenly spaced")
     strides = contiguous(shape)

@@ -33,14 +33,17 @@ def lower_softmax(builder: Builder, node: ir.Node) -> None:
 def lower_instance_norm(builder: Builder, node: ir.Node) -> None:
     """Rank-4 input, constant scale and shift."""
     x, y = node.inputs[0], node.outputs[0]
-    assert x is not None and node.inputs[1] is not None and node.inputs[2] is not None
+    scale, shift = node.inputs[1:3]
+    assert x is not None
+    assert scale is not None
+    assert shift is not None
     shape = builder.shape(x)
-    if len(shape) != 4 or array_of(node.inputs[1]) is None or array_of(node.inputs[2]) is None:
+    if len(shape) != 4 or array_of(scale) is None or array_of(shift) is None:
         raise builder.unsupported(node, f"needs a 4-D input and constant scale and bias, the input is {shape}")
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     source = builder.blocked(x)
     problem = InstanceNorm(
         builder.block, shape[0], shape[1], shape[2] * shape[3], attribute(node, "epsilon", 1e-5), epilogue
     )
-    constants = [builder.constant(node.inputs[1]), builder.constant(node.inputs[2])]
+    constants = [builder.constant(scale), builder.constant(shift)]
     builder.emit(problem, [source, *constants, *extras], builder.allocate(y, "blocked"), node)

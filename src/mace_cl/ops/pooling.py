@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from mace_cl.graph import attribute
+from mace_cl.graph import attribute, is_used
 from mace_cl.kernels.base import ceil_div
 from mace_cl.kernels.pool import Pool2D
 from mace_cl.kernels.reduce import Reduce
-from mace_cl.kernels.windows import Window
 from mace_cl.ops.builder import Builder
 from mace_cl.ops.fused import epilogue_of
 
@@ -22,17 +21,10 @@ def lower_pool(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(x)
     if len(shape) != 4:
         raise builder.unsupported(node, f"only 2-D pools run so far, the input is {shape}")
-    if len(node.outputs) > 1 and list(node.outputs[1].uses()):
+    if len(node.outputs) > 1 and is_used(node.outputs[1]):
         raise builder.unsupported(node, "the output of indices is not supported yet")
     pads = attribute(node, "pads", (0, 0, 0, 0))
-    window = Window(
-        shape[2:],  # type: ignore[arg-type]
-        builder.shape(y)[2:],  # type: ignore[arg-type]
-        tuple(attribute(node, "kernel_shape")),  # type: ignore[arg-type]
-        tuple(attribute(node, "strides", (1, 1))),  # type: ignore[arg-type]
-        tuple(pads[:2]),  # type: ignore[arg-type]
-        tuple(attribute(node, "dilations", (1, 1))),  # type: ignore[arg-type]
-    )
+    window = builder.window(node, attribute(node, "kernel_shape"))
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     source = builder.blocked(x)
     target = builder.allocate(y, "blocked")

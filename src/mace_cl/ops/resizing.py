@@ -63,7 +63,9 @@ def resize_axis(
     Raises:
         ValueError: for a mode that is not known.
     """
-    positions, weights = [], []
+    positions: list[tuple[int, ...]] = []
+    weights: list[tuple[float, ...]] = []
+    by: tuple[float, ...]
     for index in range(output):
         x = coordinate(transform, index, scale, length, output)
         if mode == "nearest":
@@ -88,7 +90,9 @@ def lower_resize(builder: Builder, node: ir.Node) -> None:
     assert x is not None
     shape, result = builder.shape(x), builder.shape(y)
     if len(shape) != 4 or shape[:2] != result[:2]:
-        raise builder.unsupported(node, f"only rows and columns of a 4-D tensor can be resized, not {shape} to {result}")
+        raise builder.unsupported(
+            node, f"only rows and columns of a 4-D tensor can be resized, not {shape} to {result}"
+        )
     if attribute(node, "exclude_outside", 0) or attribute(node, "antialias", 0):
         raise builder.unsupported(node, "exclude_outside and antialias are not supported yet")
     old = node.op_type == "Upsample" or builder.opset < 11

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape
+from mace_cl.graph import DOMAIN, array_of, attribute, is_used, nodes_of, static_shape
 from mace_cl.passes.rewrite import add_constant, replace
 
 __all__ = ["CanonicalPass", "explicit_pads"]
@@ -44,7 +44,14 @@ def _batch_normalization(node: ir.Node) -> bool:
     x = node.inputs[0]
     scale, bias, mean, variance = (array_of(value) for value in node.inputs[1:5])
     shape = static_shape(x) if x is not None else None
-    if shape is None or scale is None or bias is None or mean is None or variance is None or attribute(node, "training_mode", 0):
+    if (
+        shape is None
+        or scale is None
+        or bias is None
+        or mean is None
+        or variance is None
+        or attribute(node, "training_mode", 0)
+    ):
         return False
     gain = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + attribute(node, "epsilon", 1e-5))
     shift = bias.astype(np.float64) - mean.astype(np.float64) * gain
@@ -76,7 +83,7 @@ def _reshape(node: ir.Node) -> bool:
 
 
 def _dropout(node: ir.Node) -> bool:
-    if len(node.outputs) > 1 and list(node.outputs[1].uses()):
+    if len(node.outputs) > 1 and is_used(node.outputs[1]):
         return False
     _drop_unused_outputs(node)
     replace(node, "Identity", [node.inputs[0]], {})
@@ -85,18 +92,18 @@ def _dropout(node: ir.Node) -> bool:
 
 def _gemm(node: ir.Node) -> bool:
     weights = array_of(node.inputs[1])
-    bias = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    given_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    if weights is None or attribute(node, "transA", 0) or (given_bias and bias is None):
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = array_of(given)
+    if weights is None or attribute(node, "transA", 0) or (given is not None and bias is None):
         return False
+    if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
+        return False
+    graph, name = _graph(node), node.outputs[0].name
     matrix = weights if attribute(node, "transB", 0) else weights.T
-    matrix = matrix * np.float32(attribute(node, "alpha", 1.0))
-    inputs = [node.inputs[0], add_constant(_graph(node), f"{node.inputs[1].name}.linear", matrix)]
+    inputs = [node.inputs[0], add_constant(graph, f"{name}.matrix", matrix * np.float32(attribute(node, "alpha", 1.0)))]
     if bias is not None:
-        if bias.ndim > 1 and bias.shape[0] != 1:
-            return False
         row = np.broadcast_to(bias.reshape(-1) * np.float32(attribute(node, "beta", 1.0)), (matrix.shape[0],))
-        inputs.append(add_constant(_graph(node), f"{node.inputs[2].name}.linear", row))
+        inputs.append(add_constant(graph, f"{name}.row", row))
     replace(node, "Linear", inputs, {}, DOMAIN)
     return True
 
@@ -105,7 +112,7 @@ def _matmul(node: ir.Node) -> bool:
     weights, shape = array_of(node.inputs[1]), static_shape(node.inputs[0])
     if weights is None or weights.ndim != 2 or shape is None or len(shape) < 2:
         return False
-    matrix = add_constant(_graph(node), f"{node.inputs[1].name}.linear", np.ascontiguousarray(weights.T))
+    matrix = add_constant(_graph(node), f"{node.outputs[0].name}.matrix", weights.T)
     replace(node, "Linear", [node.inputs[0], matrix], {}, DOMAIN)
     return True
 

@@ -30,19 +30,20 @@ def _fold(node: ir.Node) -> bool:
         if conv is None or conv.op_type != "Conv" or conv.domain != "" or not sole_use(value):
             continue
         factor = _per_channel(array_of(other), static_shape(node.outputs[0]), static_shape(conv.outputs[0]))
-        weights = array_of(conv.inputs[1])
+        kernel = conv.inputs[1]
+        weights = array_of(kernel)
         bias = array_of(conv.inputs[2]) if len(conv.inputs) > 2 and conv.inputs[2] is not None else 0.0
-        if factor is None or weights is None or bias is None:
+        if factor is None or kernel is None or weights is None or bias is None:
             continue
         graph = node.graph
         assert isinstance(graph, ir.Graph)
         old = np.broadcast_to(np.asarray(bias, np.float64), factor.shape)
         if node.op_type == "Mul":
             scaled = weights.astype(np.float64) * factor.reshape(-1, *[1] * (weights.ndim - 1))
-            kernel = add_constant(graph, f"{conv.inputs[1].name}.scaled", scaled.astype(weights.dtype))
+            kernel = add_constant(graph, f"{kernel.name}.scaled", scaled.astype(weights.dtype))
             shifted = old * factor
         else:
-            kernel, shifted = conv.inputs[1], old + factor
+            shifted = old + factor
         constant = add_constant(graph, f"{conv.name or conv.outputs[0].name}.bias", shifted.astype(weights.dtype))
         attributes = {name: attr.value for name, attr in conv.attributes.items()}
         replace(node, "Conv", [conv.inputs[0], kernel, constant], attributes, names=[nodes_of(conv), nodes_of(node)])

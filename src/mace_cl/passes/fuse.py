@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mace_cl.expr import Expr
-from mace_cl.ops import EPILOGUE_OPS
 from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape
+from mace_cl.ops import EPILOGUE_OPS
 from mace_cl.passes.rewrite import replace, sole_use
 
 __all__ = ["FuseElementwisePass", "FuseEpiloguePass"]
@@ -83,7 +83,9 @@ def _into_producer(node: ir.Node) -> bool:
     ]
     for _, position in sorted(candidates, reverse=True):
         value = node.inputs[position]
+        assert value is not None
         producer = value.producer()
+        assert producer is not None
         if (producer.domain, producer.op_type) not in EPILOGUE_OPS or not sole_use(value):
             continue
         if "epilogue" in producer.attributes or static_shape(value) != static_shape(node.outputs[0]):
@@ -95,8 +97,14 @@ def _into_producer(node: ir.Node) -> bool:
         attributes = {name: attr.value for name, attr in producer.attributes.items()}
         attributes |= {"epilogue": str(expr), "operands": len(producer.inputs)}
         graph = node.graph
-        replace(node, producer.op_type, [*producer.inputs, *others], attributes, producer.domain,
-                [nodes_of(producer), nodes_of(node)])
+        replace(
+            node,
+            producer.op_type,
+            [*producer.inputs, *others],
+            attributes,
+            producer.domain,
+            [nodes_of(producer), nodes_of(node)],
+        )
         assert isinstance(graph, ir.Graph)
         graph.remove(producer, safe=True)
         return True
@@ -108,7 +116,8 @@ def _first(expr: Expr, position: int) -> Expr:
     order = [position, *(index for index in range(expr.arity) if index != position)]
     places = {old: new for new, old in enumerate(order)}
     body = tuple(
-        type(line)(line.operation, tuple(places.get(arg, arg) for arg in line.args), line.attributes) for line in expr.body
+        type(line)(line.operation, tuple(places.get(arg, arg) for arg in line.args), line.attributes)
+        for line in expr.body
     )
     return Expr(expr.arity, body)
 

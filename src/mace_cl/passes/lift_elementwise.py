@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mace_cl.expr import Expr, Instruction
-from mace_cl.ops.elementwise import expression
 from mace_cl.graph import DOMAIN, array_of
+from mace_cl.ops.elementwise import expression
 from mace_cl.passes.rewrite import replace
 
 __all__ = ["LiftElementwisePass"]

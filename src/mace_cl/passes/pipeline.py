@@ -14,15 +14,15 @@ from mace_cl.passes.lift_elementwise import LiftElementwisePass
 __all__ = ["PASSES", "optimise"]
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
-    common.InlinePass(),                       # model-local functions become plain nodes
+    common.InlinePass(),  # model-local functions become plain nodes
     common.RemoveInitializersFromInputsPass(),  # IR version 3 lists weights as inputs
-    FoldPass(),                                # constants and shapes that can be known now
-    CanonicalPass(),                           # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
-    common.IdentityEliminationPass(),           # Dropout left some
-    FoldAffinePass(),                          # per-channel Mul and Add after Conv go into its weights
-    LiftElementwisePass(),                     # elementwise ops become expressions
-    FuseElementwisePass(),                     # chains of expressions become one
-    FuseEpiloguePass(),                        # an expression after Conv, Gemm or a pool becomes its epilogue
+    FoldPass(),  # constants and shapes that can be known now
+    CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
+    common.IdentityEliminationPass(),  # Dropout left some
+    FoldAffinePass(),  # per-channel Mul and Add after Conv go into its weights
+    LiftElementwisePass(),  # elementwise ops become expressions
+    FuseElementwisePass(),  # chains of expressions become one
+    FuseEpiloguePass(),  # an expression after Conv, Gemm or a pool becomes its epilogue
     common.CommonSubexpressionEliminationPass(),
     common.RemoveUnusedNodesPass(),
 )

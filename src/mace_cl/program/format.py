@@ -8,12 +8,13 @@ with the file.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from mace_cl.errors import DamagedError, ProgramError, StorageError
+from mace_cl.errors import DamagedError, ForeignError, FutureError, SealError, StorageError
 from mace_cl.program import manifest_pb2 as pb
+from mace_cl.program.cipher import FEATURE, NONCE_BYTES, TAG_BYTES, Cipher, Key
 from mace_cl.program.manifest import KINDS, from_manifest, to_manifest
 from mace_cl.program.program import Program
 from mace_cl.program.recognise import looks_like
@@ -30,13 +32,16 @@ from mace_cl.program.recognise import looks_like
 __all__ = [
     "MAGIC",
     "VERSION",
-    "ForeignError",
-    "FutureError",
     "Opened",
+    "Scanned",
+    "Signer",
     "is_program",
+    "open_private",
     "open_program",
     "read",
+    "scan",
     "write",
+    "write_sealed",
 ]
 
 MAGIC = b"\x89MCL\r\n\x1a\n"
@@ -52,12 +57,8 @@ _CHUNK = 1 << 22
 _ADVICE = "mace-cl compiles the model again where it has it; a file that was handed to you, copy anew."
 
 
-class ForeignError(ProgramError):
-    """The file is whole, as far as one can see, but it is no compiled program of mace-cl."""
-
-
-class FutureError(ProgramError):
-    """The file is whole, but a newer mace-cl wrote it in a way that this one does not know."""
+Signer = Callable[[bytes], bytes]
+"""Makes a seal of what `Scanned.message` gives; `mace_cl.program.seal` has them."""
 
 
 class _Header(NamedTuple):
@@ -79,30 +80,77 @@ _HEADER = struct.Struct("<8sIIQIIQI16sI")
 
 
 @dataclass(frozen=True)
-class Opened:
+class Scanned:
     """A program file whose head was checked: header, text, manifest, kernel sources, zeros between sections.
 
-    ``program``'s binaries and constants are views of the file (no copy) that must not reach a driver
-    before `verify` has returned.  The views keep the file mapped.
+    No program was made of it yet; that takes the key where sections are encrypted.
     """
 
     name: str
     version: int
-    program: Program
     manifest: pb.Manifest = field(repr=False)
     view: memoryview = field(repr=False)
+    sections: tuple[memoryview, ...] = field(repr=False)
+    text_length: int
+    manifest_length: int
+    seal_length: int
+
+    @property
+    def seal(self) -> memoryview:
+        """The bytes of the seal; empty where nobody signed."""
+        return self.view[len(self.view) - self.seal_length :]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the file is signed or encrypted: to write it anew would undo what its maker did."""
+        return bool(self.seal_length or self.manifest.key)
+
+    def message(self) -> bytes:
+        """What a signature covers: version, lengths, text and manifest, in which the sections' hashes are."""
+        begin, end = _HEADER.size, _HEADER.size + self.text_length + self.manifest_length
+        return _message(self.text_length, bytes(self.view[begin:end]))
 
     def verify(self) -> None:
-        """Compare the CRC32 of every section that `open_program` has not yet read.
+        """Compare the CRC32 of every section that opening has not yet read, and the SHA-256 of every binary.
 
-        May run in a thread of its own: the checksum is computed outside Python's lock.
+        May run in a thread of its own: checksums are computed outside Python's lock.
 
         Raises:
             DamagedError: naming the first section that is not what was written, and its offset.
         """
         for number, section in enumerate(self.manifest.sections):
-            if section.kind != pb.KIND_SOURCE:
+            if section.kind != pb.KIND_SOURCE and not section.nonce:
                 _check_section(self.name, self.view, number, section)
+            if section.kind == pb.KIND_BINARY:
+                self._check_hash(number)
+
+    def verify_hashes(self) -> None:
+        """Compare the SHA-256 of every section: no accident, and no one who altered a section, gets past it.
+
+        Raises:
+            DamagedError: naming the first section that is not what was written, and its offset.
+        """
+        for number in range(len(self.sections)):
+            self._check_hash(number)
+
+    def _check_hash(self, number: int) -> None:
+        section = self.manifest.sections[number]
+        if (found := hashlib.sha256(self.sections[number]).hexdigest()) != section.sha256:
+            what = f"{_describe(number, section)} has the SHA-256 {found[:16]}…, not {section.sha256[:16]}…"
+            raise _damaged(self.name, section.offset, what)
+
+
+@dataclass(frozen=True)
+class Opened(Scanned):
+    """A scanned file and the program in it.
+
+    ``program``'s binaries and constants are views of the file (no copy, unless they are encrypted) that
+    must not reach a driver before `verify` has returned and `mace_cl.program.seal.admit` has agreed.
+    The views keep the file mapped.
+    """
+
+    program: Program
+    key: Key | None = field(repr=False, default=None)
 
 
 def is_program(head: bytes | memoryview) -> bool:
@@ -110,32 +158,56 @@ def is_program(head: bytes | memoryview) -> bool:
     return bytes(head[: len(MAGIC)]) == MAGIC
 
 
-def read(source: Path | str | bytes | memoryview) -> Program:
+def read(source: Path | str | bytes | memoryview, key: Key | None = None) -> Program:
     """The program in a file or in its bytes, every byte checked: `open_program`, then `Opened.verify`.
 
     Raises:
         DamagedError, ProgramError, StorageError: as `open_program`.
     """
-    opened = open_program(source)
+    opened = open_program(source, key)
     opened.verify()
     return opened.program
 
 
-def open_program(source: Path | str | bytes | memoryview) -> Opened:
+def open_program(source: Path | str | bytes | memoryview, key: Key | None = None) -> Opened:
     """Maps a program file, or takes its bytes, and checks all but the large sections.
 
-    In a mapped file constants begin on a page; bytes lie where the caller has put them.
+    In a mapped file constants begin on a page; bytes lie where the caller has put them.  ``key`` is
+    for a file that is encrypted.
 
     Raises:
         DamagedError: it was a compiled program, but its bytes are not what was written.
         FutureError: a newer mace-cl wrote it.
         ForeignError: it is something else; the message says what it looks like.
+        SealError: it is encrypted, and ``key`` is missing or another.
         StorageError: the file can't be read.
     """
+    return _opened(scan(source), key)
+
+
+def open_private(opened: Opened) -> Opened:
+    """The same file, opened again from a copy in memory that nobody else can write to.
+
+    Raises:
+        as `open_program`, if the file was changed meanwhile.
+    """
+    copy = mmap.mmap(-1, len(opened.view))
+    copy.write(opened.view)
+    return _opened(_scan(opened.name, memoryview(copy).toreadonly()), opened.key)
+
+
+def scan(source: Path | str | bytes | memoryview) -> Scanned:
+    """As `open_program`, but without making a program of it; needs no key.
+
+    Raises:
+        DamagedError, FutureError, ForeignError, StorageError: as `open_program`.
+    """
     if isinstance(source, (bytes, memoryview)):
-        name, view = "<bytes>", memoryview(source).toreadonly().cast("B")
-    else:
-        name, view = str(source), _map(source)
+        return _scan("<bytes>", memoryview(source).toreadonly().cast("B"))
+    return _scan(str(source), _map(source))
+
+
+def _scan(name: str, view: memoryview) -> Scanned:
     header = _check_header(name, view)
     text_end = _HEADER.size + header.text_length
     manifest_end = text_end + header.manifest_length
@@ -149,15 +221,49 @@ def open_program(source: Path | str | bytes | memoryview) -> Opened:
         manifest = pb.Manifest.FromString(bytes(view[text_end:manifest_end]))
     except DecodeError as error:
         raise _damaged(name, text_end, f"the manifest is no protobuf message ({error})") from None
-    if manifest.requires:
-        words = ", ".join(map(repr, manifest.requires))
+    if unknown := [word for word in manifest.requires if word != FEATURE]:
+        words = ", ".join(map(repr, unknown))
         raise FutureError(f"{name}: to read it takes a mace-cl that knows {words}; update mace-cl.")
     sections = _check_sections(name, view, manifest.sections, manifest_end, seal_begin)
+    lengths = (header.text_length, header.manifest_length, header.seal_length)
+    return Scanned(name, header.version, manifest, view, tuple(sections), *lengths)
+
+
+def _opened(file: Scanned, key: Key | None) -> Opened:
+    sections = _decrypted(file, key)
     try:
-        program = from_manifest(manifest, sections)
+        program = from_manifest(file.manifest, sections)
     except ValueError as error:
-        raise _damaged(name, text_end, f"the manifest contradicts itself: {error}") from None
-    return Opened(name, header.version, program, manifest, view)
+        begin = _HEADER.size + file.text_length
+        raise _damaged(file.name, begin, f"the manifest contradicts itself: {error}") from None
+    return Opened(**vars(file), program=program, key=key)
+
+
+def _decrypted(file: Scanned, key: Key | None) -> Sequence[memoryview]:
+    """The sections, those that are encrypted replaced by what they hold."""
+    manifest = file.manifest
+    if not any(section.nonce for section in manifest.sections):
+        return file.sections
+    if key is None:
+        raise SealError(
+            f"{file.name}: is encrypted with the key {manifest.key}, and no key was given. "
+            "Set MACE_CL_KEY to its 64 hexadecimal digits, or pass it as the argument key."
+        )
+    cipher = Cipher(key)
+    if cipher.id != manifest.key:
+        raise SealError(
+            f"{file.name}: is encrypted with the key {manifest.key}; the key given is {cipher.id}. Give the right one."
+        )
+    return [
+        memoryview(
+            cipher.decrypt(
+                section.kind, manifest.model.sha256, section.nonce, view, f"{file.name}: {_describe(number, section)}"
+            )
+        )
+        if section.nonce
+        else view
+        for number, (section, view) in enumerate(zip(manifest.sections, file.sections, strict=True))
+    ]
 
 
 def _map(path: Path | str) -> memoryview:
@@ -240,7 +346,10 @@ def _check_sections(
             )
         if any(view[position:offset]):
             raise _damaged(name, position, f"the {offset - position} bytes before section {number} are not all zero")
-        if section.kind == pb.KIND_SOURCE:
+        if section.nonce and (len(section.nonce) != NONCE_BYTES or length < TAG_BYTES):
+            what = f"{_describe(number, section)} with a nonce of {len(section.nonce)} bytes can't be encrypted"
+            raise _damaged(name, offset, what)
+        if section.kind == pb.KIND_SOURCE or section.nonce:
             _check_section(name, view, number, section)
         views.append(view[offset : offset + length])
         position = offset + length
@@ -252,12 +361,12 @@ def _check_sections(
 def _check_section(name: str, view: memoryview, number: int, section: pb.Section) -> None:
     found = zlib.crc32(view[section.offset : section.offset + section.length])
     if found != section.crc32:
-        kind = KINDS.get(section.kind, f"kind {section.kind}")
-        raise _damaged(
-            name,
-            section.offset,
-            f"section {number} ({kind}, {section.length} bytes) has the CRC32 {found:08x}, not {section.crc32:08x}",
-        )
+        what = f"{_describe(number, section)} has the CRC32 {found:08x}, not {section.crc32:08x}"
+        raise _damaged(name, section.offset, what)
+
+
+def _describe(number: int, section: pb.Section) -> str:
+    return f"section {number} ({KINDS.get(section.kind, f'kind {section.kind}')}, {section.length} bytes)"
 
 
 def _aligned(offset: int, kind: int) -> int:
@@ -265,22 +374,28 @@ def _aligned(offset: int, kind: int) -> int:
     return -(-offset // step) * step
 
 
-def write(program: Program, path: Path | str) -> None:
+def write(program: Program, path: Path | str, *, key: Key | None = None, signer: Signer | None = None) -> None:
     """Writes ``program`` to ``path`` so that every reader sees the old file or the new one, each whole.
 
-    Equal programs give equal bytes.  Sections are streamed from where they are.  A link is followed.
+    Equal programs give equal bytes, unless a ``key`` encrypts sources and constants: every encryption
+    differs.  Sections are streamed from where they are.  A link is followed.
 
     Raises:
-        StorageError: no space, no permission, no such directory, or something there that is no file;
-            what was there before is untouched.
+        StorageError: no space, no permission, no such directory, something there that is no file, or
+            a program of more parts than a reader takes; what was there before is untouched.
+        SealError: ``key`` is not one.
         ValueError: the program contradicts itself.
     """
     program.check()
-    manifest, payloads = to_manifest(program)
+    try:
+        manifest, payloads = to_manifest(program, Cipher(key) if key is not None else None)
+        size = manifest.ByteSize()
+        if size > _MAX_MANIFEST:
+            raise ValueError(f"a manifest of {size} bytes, more than {_MAX_MANIFEST}")
+    except ValueError as error:
+        raise StorageError(f"{path}: the compiled program does not fit its file format: {error}.") from None
     text = _text(program)
-    manifest_end = position = _HEADER.size + len(text) + manifest.ByteSize()
-    if manifest.ByteSize() > _MAX_MANIFEST:
-        raise ValueError(f"a manifest of {manifest.ByteSize()} bytes, more than {_MAX_MANIFEST}")
+    manifest_end = position = _HEADER.size + len(text) + size
     gaps = []
     for section in manifest.sections:
         section.offset = _aligned(position, section.kind)
@@ -289,14 +404,39 @@ def write(program: Program, path: Path | str) -> None:
     head = text + manifest.SerializeToString(deterministic=True)
     if _HEADER.size + len(head) != manifest_end:
         raise AssertionError("the manifest changed its size when the offsets were filled in")
-    header = _HEADER.pack(
-        MAGIC, VERSION, zlib.crc32(head), position, len(text), len(head) - len(text), 0, 0, bytes(16), 0
-    )[:-4]
-    parts: list[bytes | memoryview] = [header, struct.pack("<I", zlib.crc32(header)), head]
+    parts: list[bytes | memoryview] = [head]
     for gap, payload in zip(gaps, payloads, strict=True):
-        parts.append(bytes(gap))
-        parts.extend(payload[start : start + _CHUNK] for start in range(0, payload.nbytes, _CHUNK))
+        parts.extend((bytes(gap), payload))
+    seal = signer(_message(len(text), head)) if signer else b""
+    _replace(Path(os.path.realpath(path)), _file(head, len(text), position, parts, seal))
+
+
+def write_sealed(file: Scanned, path: Path | str, seal: bytes) -> None:
+    """Writes ``file`` as it is, but for its seal, as `write` does.
+
+    Raises:
+        StorageError: as `write`.
+    """
+    body = file.view[_HEADER.size : len(file.view) - file.seal_length]
+    head = body[: file.text_length + file.manifest_length]
+    parts = _file(head, file.text_length, _HEADER.size + len(body), [body], seal)
     _replace(Path(os.path.realpath(path)), parts)
+
+
+def _message(text_length: int, head: bytes) -> bytes:
+    return b"mace-cl program\0" + struct.pack("<III", VERSION, text_length, len(head) - text_length) + head
+
+
+def _file(
+    head: bytes | memoryview, text_length: int, seal_begin: int, parts: Sequence[bytes | memoryview], seal: bytes
+) -> list[bytes | memoryview]:
+    """A file in pieces that are not large: a header in front of ``parts``, a seal behind them."""
+    lengths = (seal_begin + len(seal), text_length, len(head) - text_length, len(seal))
+    header = _HEADER.pack(MAGIC, VERSION, zlib.crc32(head), *lengths, zlib.crc32(seal), bytes(16), 0)[:-4]
+    pieces: list[bytes | memoryview] = [header, struct.pack("<I", zlib.crc32(header))]
+    for part in (*parts, seal):
+        pieces.extend(part[start : start + _CHUNK] for start in range(0, len(part), _CHUNK))
+    return pieces
 
 
 def _text(program: Program) -> bytes:

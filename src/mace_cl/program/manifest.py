@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Sequence
 
 from mace_cl.device.signature import Signature
 from mace_cl.program import manifest_pb2 as pb
+from mace_cl.program.cipher import FEATURE, Cipher
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
 
@@ -18,6 +20,7 @@ KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.
 
 _MAX_PARTS = 1 << 18
 _TARGET_PARTS = 16
+_ENCRYPTED = (pb.KIND_SOURCE, pb.KIND_CONSTANTS)
 _SPACES = {"arena": pb.SPACE_ARENA, "constants": pb.SPACE_CONSTANTS}
 _SPACE_NAMES = {number: name for name, number in _SPACES.items()}
 
@@ -25,9 +28,10 @@ _SPACE_NAMES = {number: name for name, number in _SPACES.items()}
 class _Sections:
     """The sections of a file in the making: equal content of one kind is kept once."""
 
-    def __init__(self, manifest: pb.Manifest) -> None:
+    def __init__(self, manifest: pb.Manifest, cipher: Cipher | None) -> None:
         self.payloads: list[memoryview] = []
         self._manifest = manifest
+        self._cipher = cipher
         self._index: dict[tuple[int, str], int] = {}
 
     def add(self, kind: pb.Kind, content: bytes | memoryview) -> int:
@@ -35,16 +39,21 @@ class _Sections:
         digest = hashlib.sha256(payload).hexdigest()
         index = self._index.setdefault((int(kind), digest), len(self.payloads))
         if index == len(self.payloads):
+            nonce = b""
+            if self._cipher is not None and kind in _ENCRYPTED:
+                nonce, hidden = self._cipher.encrypt(int(kind), self._manifest.model.sha256, payload)
+                payload, digest = memoryview(hidden), hashlib.sha256(hidden).hexdigest()
             self.payloads.append(payload)
             self._manifest.sections.add(
-                kind=kind, offset=1, length=payload.nbytes, crc32=zlib.crc32(payload), sha256=digest
+                kind=kind, offset=1, length=payload.nbytes, crc32=zlib.crc32(payload), sha256=digest, nonce=nonce
             )
         return index
 
 
-def to_manifest(program: Program) -> tuple[pb.Manifest, list[memoryview]]:
+def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Manifest, list[memoryview]]:
     """The manifest of a checked ``program`` and, in its order, the content of each section.
 
+    With a ``cipher`` sources and constants are encrypted.
     Every section's offset is still 1; as offsets have a fixed width, the manifest's size is final.
     Sections come in the order sources, binaries, constants.
 
@@ -56,8 +65,10 @@ def to_manifest(program: Program) -> tuple[pb.Manifest, list[memoryview]]:
         engine=program.engine,
         model=pb.Model(name=program.model.name, sha256=program.model.sha256),
         options=_to_pairs(program.options),
+        requires=[FEATURE] if cipher else [],
+        key=cipher.id if cipher else "",
     )
-    sections = _Sections(manifest)
+    sections = _Sections(manifest, cipher)
     targets = program.targets
     sources = [[sections.add(pb.KIND_SOURCE, k.source.encode()) for k in t.schedule.kernels] for t in targets]
     binaries = [
@@ -80,6 +91,12 @@ def to_manifest(program: Program) -> tuple[pb.Manifest, list[memoryview]]:
             schedule=_to_schedule(target.schedule, target_sources),
             units=[
                 pb.Unit(kernels=unit.kernels, binary=binary)
+                if binary is None
+                else pb.Unit(
+                    kernels=unit.kernels,
+                    binary=binary,
+                    bond=_bond(manifest, target, target_sources, unit.kernels, binary),
+                )
                 for unit, binary in zip(target.units, target_binaries, strict=True)
             ],
             constants=None if not constants else sections.add(pb.KIND_CONSTANTS, constants),
@@ -87,6 +104,14 @@ def to_manifest(program: Program) -> tuple[pb.Manifest, list[memoryview]]:
         )
     _bound(manifest)
     return manifest, sections.payloads
+
+
+def _bond(manifest: pb.Manifest, target: Target, sources: Sequence[int], kernels: Sequence[int], binary: int) -> bytes:
+    """Ties a binary to what it was compiled from and for, all by the hashes in the manifest."""
+    schedule, hashes = target.schedule, manifest.sections
+    made_of = [[schedule.kernels[kernel].name, hashes[sources[kernel]].sha256] for kernel in kernels]
+    parts = [hashes[binary].sha256, made_of, schedule.build_options, target.signature.digest()]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
 
 def _to_pairs(pairs: Pairs) -> list[pb.Pair]:
@@ -221,6 +246,14 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
         ),
     )
     program.check()
+    for number, (target, message) in enumerate(zip(program.targets, manifest.targets, strict=True)):
+        sources = [kernel.source for kernel in message.schedule.kernels]
+        for index, unit in enumerate(message.units):
+            if unit.HasField("binary") and unit.bond != _bond(manifest, target, sources, unit.kernels, unit.binary):
+                raise ValueError(
+                    f"target {number}, unit {index}: section {unit.binary} is not the binary that was compiled "
+                    "from this unit's kernels for this device"
+                )
     return program
 
 

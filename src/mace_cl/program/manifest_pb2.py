@@ -14,41 +14,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emace_cl/program/manifest.proto\x12\x0fmace_cl.program\"\xe3\x01\n\x08Manifest\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.mace_cl.program.Model\x12&\n\x07options\x18\x04 \x03(\x0b\x32\x15.mace_cl.program.Pair\x12\x10\n\x08requires\x18\x05 \x03(\t\x12*\n\x08sections\x18\x06 \x03(\x0b\x32\x18.mace_cl.program.Section\x12(\n\x07targets\x18\x07 \x03(\x0b\x32\x17.mace_cl.program.Target\"%\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"#\n\x04Pair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"m\n\x07Section\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.mace_cl.program.Kind\x12\x0e\n\x06offset\x18\x02 \x01(\x06\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0e\n\x06sha256\x18\x05 \x01(\t\"\xdb\x01\n\x06Target\x12-\n\tsignature\x18\x01 \x01(\x0b\x32\x1a.mace_cl.program.Signature\x12+\n\x08schedule\x18\x02 \x01(\x0b\x32\x19.mace_cl.program.Schedule\x12$\n\x05units\x18\x03 \x03(\x0b\x32\x15.mace_cl.program.Unit\x12\x16\n\tconstants\x18\x04 \x01(\rH\x00\x88\x01\x01\x12)\n\nprovenance\x18\x05 \x03(\x0b\x32\x15.mace_cl.program.PairB\x0c\n\n_constants\"\xbd\x01\n\tSignature\x12\x0e\n\x06vendor\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65vice_version\x18\x06 \x01(\t\x12\x11\n\tc_version\x18\x07 \x01(\t\x12)\n\nproperties\x18\x08 \x03(\x0b\x32\x15.mace_cl.program.Pair\"7\n\x04Unit\x12\x0f\n\x07kernels\x18\x01 \x03(\r\x12\x13\n\x06\x62inary\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_binary\"\x98\x02\n\x08Schedule\x12\x13\n\x0b\x61rena_bytes\x18\x01 \x01(\x04\x12\x16\n\x0e\x63onstant_bytes\x18\x02 \x01(\x04\x12\x15\n\rbuild_options\x18\x03 \x01(\t\x12%\n\x06inputs\x18\x04 \x03(\x0b\x32\x15.mace_cl.program.Port\x12&\n\x07outputs\x18\x05 \x03(\x0b\x32\x15.mace_cl.program.Port\x12(\n\x07kernels\x18\x06 \x03(\x0b\x32\x17.mace_cl.program.Kernel\x12$\n\x05slots\x18\x07 \x03(\x0b\x32\x15.mace_cl.program.Slot\x12)\n\x08launches\x18\x08 \x03(\x0b\x32\x17.mace_cl.program.Launch\"K\n\x04Slot\x12%\n\x05space\x18\x01 \x01(\x0e\x32\x16.mace_cl.program.Space\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"@\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\"f\n\x06Kernel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\r\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.mace_cl.program.Parameter\"(\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"l\n\x06Launch\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x13\n\x0bglobal_size\x18\x02 \x03(\r\x12\x12\n\nlocal_size\x18\x03 \x03(\r\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\r\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05\x66lops\x18\x06 \x01(\x04*R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SOURCE\x10\x01\x12\x0f\n\x0bKIND_BINARY\x10\x02\x12\x12\n\x0eKIND_CONSTANTS\x10\x03*D\n\x05Space\x12\x15\n\x11SPACE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPACE_ARENA\x10\x01\x12\x13\n\x0fSPACE_CONSTANTS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emace_cl/program/manifest.proto\x12\x0fmace_cl.program\"\xf0\x01\n\x08Manifest\x12\x10\n\x08producer\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12%\n\x05model\x18\x03 \x01(\x0b\x32\x16.mace_cl.program.Model\x12&\n\x07options\x18\x04 \x03(\x0b\x32\x15.mace_cl.program.Pair\x12\x10\n\x08requires\x18\x05 \x03(\t\x12*\n\x08sections\x18\x06 \x03(\x0b\x32\x18.mace_cl.program.Section\x12(\n\x07targets\x18\x07 \x03(\x0b\x32\x17.mace_cl.program.Target\x12\x0b\n\x03key\x18\x08 \x01(\t\"%\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"#\n\x04Pair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"|\n\x07Section\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.mace_cl.program.Kind\x12\x0e\n\x06offset\x18\x02 \x01(\x06\x12\x0e\n\x06length\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\r\n\x05nonce\x18\x06 \x01(\x0c\"\xdb\x01\n\x06Target\x12-\n\tsignature\x18\x01 \x01(\x0b\x32\x1a.mace_cl.program.Signature\x12+\n\x08schedule\x18\x02 \x01(\x0b\x32\x19.mace_cl.program.Schedule\x12$\n\x05units\x18\x03 \x03(\x0b\x32\x15.mace_cl.program.Unit\x12\x16\n\tconstants\x18\x04 \x01(\rH\x00\x88\x01\x01\x12)\n\nprovenance\x18\x05 \x03(\x0b\x32\x15.mace_cl.program.PairB\x0c\n\n_constants\"\xbd\x01\n\tSignature\x12\x0e\n\x06vendor\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06\x64river\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65vice_version\x18\x06 \x01(\t\x12\x11\n\tc_version\x18\x07 \x01(\t\x12)\n\nproperties\x18\x08 \x03(\x0b\x32\x15.mace_cl.program.Pair\"E\n\x04Unit\x12\x0f\n\x07kernels\x18\x01 \x03(\r\x12\x13\n\x06\x62inary\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04\x62ond\x18\x03 \x01(\x0c\x42\t\n\x07_binary\"\x98\x02\n\x08Schedule\x12\x13\n\x0b\x61rena_bytes\x18\x01 \x01(\x04\x12\x16\n\x0e\x63onstant_bytes\x18\x02 \x01(\x04\x12\x15\n\rbuild_options\x18\x03 \x01(\t\x12%\n\x06inputs\x18\x04 \x03(\x0b\x32\x15.mace_cl.program.Port\x12&\n\x07outputs\x18\x05 \x03(\x0b\x32\x15.mace_cl.program.Port\x12(\n\x07kernels\x18\x06 \x03(\x0b\x32\x17.mace_cl.program.Kernel\x12$\n\x05slots\x18\x07 \x03(\x0b\x32\x15.mace_cl.program.Slot\x12)\n\x08launches\x18\x08 \x03(\x0b\x32\x17.mace_cl.program.Launch\"K\n\x04Slot\x12%\n\x05space\x18\x01 \x01(\x0e\x32\x16.mace_cl.program.Space\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\"@\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\"f\n\x06Kernel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\r\x12.\n\nparameters\x18\x04 \x03(\x0b\x32\x1a.mace_cl.program.Parameter\"(\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"l\n\x06Launch\x12\x0e\n\x06kernel\x18\x01 \x01(\r\x12\x13\n\x0bglobal_size\x18\x02 \x03(\r\x12\x12\n\nlocal_size\x18\x03 \x03(\r\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\r\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\r\n\x05\x66lops\x18\x06 \x01(\x04*R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SOURCE\x10\x01\x12\x0f\n\x0bKIND_BINARY\x10\x02\x12\x12\n\x0eKIND_CONSTANTS\x10\x03*D\n\x05Space\x12\x15\n\x11SPACE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSPACE_ARENA\x10\x01\x12\x13\n\x0fSPACE_CONSTANTS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mace_cl.program.manifest_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_KIND']._serialized_start=1621
-  _globals['_KIND']._serialized_end=1703
-  _globals['_SPACE']._serialized_start=1705
-  _globals['_SPACE']._serialized_end=1773
+  _globals['_KIND']._serialized_start=1663
+  _globals['_KIND']._serialized_end=1745
+  _globals['_SPACE']._serialized_start=1747
+  _globals['_SPACE']._serialized_end=1815
   _globals['_MANIFEST']._serialized_start=52
-  _globals['_MANIFEST']._serialized_end=279
-  _globals['_MODEL']._serialized_start=281
-  _globals['_MODEL']._serialized_end=318
-  _globals['_PAIR']._serialized_start=320
-  _globals['_PAIR']._serialized_end=355
-  _globals['_SECTION']._serialized_start=357
-  _globals['_SECTION']._serialized_end=466
-  _globals['_TARGET']._serialized_start=469
-  _globals['_TARGET']._serialized_end=688
-  _globals['_SIGNATURE']._serialized_start=691
-  _globals['_SIGNATURE']._serialized_end=880
-  _globals['_UNIT']._serialized_start=882
-  _globals['_UNIT']._serialized_end=937
-  _globals['_SCHEDULE']._serialized_start=940
-  _globals['_SCHEDULE']._serialized_end=1220
-  _globals['_SLOT']._serialized_start=1222
-  _globals['_SLOT']._serialized_end=1297
-  _globals['_PORT']._serialized_start=1299
-  _globals['_PORT']._serialized_end=1363
-  _globals['_KERNEL']._serialized_start=1365
-  _globals['_KERNEL']._serialized_end=1467
-  _globals['_PARAMETER']._serialized_start=1469
-  _globals['_PARAMETER']._serialized_end=1509
-  _globals['_LAUNCH']._serialized_start=1511
-  _globals['_LAUNCH']._serialized_end=1619
+  _globals['_MANIFEST']._serialized_end=292
+  _globals['_MODEL']._serialized_start=294
+  _globals['_MODEL']._serialized_end=331
+  _globals['_PAIR']._serialized_start=333
+  _globals['_PAIR']._serialized_end=368
+  _globals['_SECTION']._serialized_start=370
+  _globals['_SECTION']._serialized_end=494
+  _globals['_TARGET']._serialized_start=497
+  _globals['_TARGET']._serialized_end=716
+  _globals['_SIGNATURE']._serialized_start=719
+  _globals['_SIGNATURE']._serialized_end=908
+  _globals['_UNIT']._serialized_start=910
+  _globals['_UNIT']._serialized_end=979
+  _globals['_SCHEDULE']._serialized_start=982
+  _globals['_SCHEDULE']._serialized_end=1262
+  _globals['_SLOT']._serialized_start=1264
+  _globals['_SLOT']._serialized_end=1339
+  _globals['_PORT']._serialized_start=1341
+  _globals['_PORT']._serialized_end=1405
+  _globals['_KERNEL']._serialized_start=1407
+  _globals['_KERNEL']._serialized_end=1509
+  _globals['_PARAMETER']._serialized_start=1511
+  _globals['_PARAMETER']._serialized_end=1551
+  _globals['_LAUNCH']._serialized_start=1553
+  _globals['_LAUNCH']._serialized_end=1661
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ SPACE_ARENA: Space
 SPACE_CONSTANTS: Space
 
 class Manifest(_message.Message):
-    __slots__ = ("producer", "engine", "model", "options", "requires", "sections", "targets")
+    __slots__ = ("producer", "engine", "model", "options", "requires", "sections", "targets", "key")
     PRODUCER_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Manifest(_message.Message):
     REQUIRES_FIELD_NUMBER: _ClassVar[int]
     SECTIONS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     producer: str
     engine: str
     model: Model
@@ -42,7 +43,8 @@ class Manifest(_message.Message):
     requires: _containers.RepeatedScalarFieldContainer[str]
     sections: _containers.RepeatedCompositeFieldContainer[Section]
     targets: _containers.RepeatedCompositeFieldContainer[Target]
-    def __init__(self, producer: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., options: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., requires: _Optional[_Iterable[str]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ...) -> None: ...
+    key: str
+    def __init__(self, producer: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., options: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., requires: _Optional[_Iterable[str]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "sha256")
@@ -61,18 +63,20 @@ class Pair(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Section(_message.Message):
-    __slots__ = ("kind", "offset", "length", "crc32", "sha256")
+    __slots__ = ("kind", "offset", "length", "crc32", "sha256", "nonce")
     KIND_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     kind: Kind
     offset: int
     length: int
     crc32: int
     sha256: str
-    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crc32: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+    nonce: bytes
+    def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crc32: _Optional[int] = ..., sha256: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("signature", "schedule", "units", "constants", "provenance")
@@ -109,12 +113,14 @@ class Signature(_message.Message):
     def __init__(self, vendor: _Optional[str] = ..., device: _Optional[str] = ..., driver: _Optional[str] = ..., platform: _Optional[str] = ..., platform_version: _Optional[str] = ..., device_version: _Optional[str] = ..., c_version: _Optional[str] = ..., properties: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ...) -> None: ...
 
 class Unit(_message.Message):
-    __slots__ = ("kernels", "binary")
+    __slots__ = ("kernels", "binary", "bond")
     KERNELS_FIELD_NUMBER: _ClassVar[int]
     BINARY_FIELD_NUMBER: _ClassVar[int]
+    BOND_FIELD_NUMBER: _ClassVar[int]
     kernels: _containers.RepeatedScalarFieldContainer[int]
     binary: int
-    def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ...) -> None: ...
+    bond: bytes
+    def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ..., bond: _Optional[bytes] = ...) -> None: ...
 
 class Schedule(_message.Message):
     __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches")

@@ -8,6 +8,7 @@ The codes are the same in logs, in ``--json`` and in the documentation (docs/pro
     future-version  compile  set aside first
     not-a-program   compile  set aside first: it may be someone's only copy of something
     unreadable      compile  there is something, but it can't be read
+    refused         compile  no trusted signature, or encrypted with a key that is not at hand
     other-model     compile  made from another model
     other-options   compile  made with other options
     engine-changed  compile  made by other code than this
@@ -19,16 +20,26 @@ The codes are the same in logs, in ``--json`` and in the documentation (docs/pro
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mace_cl.device.signature import Signature
-from mace_cl.errors import DamagedError, MaceClError, ProgramError, StorageError
-from mace_cl.program.format import ForeignError, FutureError, Opened, open_program
+from mace_cl.errors import (
+    DamagedError,
+    ForeignError,
+    FutureError,
+    MaceClError,
+    ProgramError,
+    SealError,
+    StorageError,
+)
+from mace_cl.program.cipher import Key
+from mace_cl.program.format import Opened, open_program
 from mace_cl.program.program import Pairs, Program
 
-__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "quarantine"]
+__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "quarantine", "same_device"]
 
 SET_ASIDE = frozenset({"damaged", "future-version", "not-a-program"})
 """Codes for which the file is renamed (`quarantine`) before another is written in its place."""
@@ -49,12 +60,22 @@ class Decision:
     target: int | None = None
 
 
-def examine(path: Path) -> Opened | MaceClError | None:
-    """The opened file, the error that opening it gave, or None where there is none: input of `decide`."""
+def examine(
+    path: Path, *, key: Key | None = None, trusted_keys: Sequence[str] = (), store_dir: Path | None = None
+) -> Opened | MaceClError | None:
+    """The opened file, the error that opening it gave, or None where there is none: input of `decide`.
+
+    ``key`` is for an encrypted file; ``trusted_keys`` and ``store_dir`` are those of `mace_cl.program.seal.admit`.
+    """
     if not os.path.lexists(path):
         return None
     try:
-        return open_program(path)
+        opened = open_program(path, key)
+        if trusted_keys:
+            from mace_cl.program.seal import admit
+
+            return admit(opened, trusted_keys, store_dir)
+        return opened
     except (ProgramError, StorageError) as error:
         return error
 
@@ -104,7 +125,7 @@ def decide(
                 return _compile("no-weights", "The weights are not inside the compiled program, nor at hand.")
             return Decision("use", "hit", f"The compiled program fits this model and {device.device}.", index)
     for target in found.targets:
-        if _same_device(target.signature, device):
+        if same_device(target.signature, device):
             changes = "; ".join(device.differences(target.signature))
             return _compile(
                 "driver-changed", f"The compiled program was made for {device.device} under another driver: {changes}."
@@ -122,6 +143,8 @@ def _error_code(error: MaceClError) -> str:
         return "damaged"
     if isinstance(error, FutureError):
         return "future-version"
+    if isinstance(error, SealError):
+        return "refused"
     return "not-a-program" if isinstance(error, ForeignError) else "unreadable"
 
 
@@ -131,7 +154,8 @@ def _changes(found: Pairs, wanted: Pairs) -> str:
     return ", ".join(f"{name} was {there.get(name, 'absent')}, now {here.get(name, 'absent')}" for name in names)
 
 
-def _same_device(one: Signature, other: Signature) -> bool:
+def same_device(one: Signature, other: Signature) -> bool:
+    """Whether two signatures are of one device, perhaps under different drivers."""
     return (one.vendor, one.device, one.platform) == (other.vendor, other.device, other.platform)
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -38,14 +39,24 @@ def build_source(context: pyopencl.Context, schedule: Schedule, kernels: Sequenc
 
     source = "\n".join(schedule.kernels[index].source for index in kernels)
     try:
-        program = pyopencl.Program(context, source)
-        return program.build(options=schedule.build_options.split(), cache_dir=False)  # type: ignore[arg-type]
+        return _built(pyopencl.Program(context, source), schedule.build_options)
     except pyopencl.Error as error:
         names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
             f"the OpenCL compiler refused the kernels {names}: {error}. "
             "Please report this with the output of `mace-cl devices --json`; another device may work (--device)"
         ) from error
+
+
+def _built(program: pyopencl.Program, options: str) -> pyopencl.Program:
+    """Build without pyopencl's own cache, and without its warning when a compiler says that all went well."""
+    import pyopencl
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pyopencl.CompilerWarning)
+        # False turns off the cache, though the annotation says str
+        done: pyopencl.Program = program.build(options=options.split(), cache_dir=False)  # type: ignore[arg-type]
+    return done
 
 
 def load_binary(
@@ -59,8 +70,8 @@ def load_binary(
     import pyopencl
 
     try:
-        program = pyopencl.Program(context, [device.handle], [bytes(binary)])
-        return program.build(options=options.split(), cache_dir=False)  # type: ignore[arg-type]
+        program = pyopencl.Program(context, [device.handle], [bytes(binary)])  # type: ignore[list-item]
+        return _built(program, options)
     except pyopencl.Error as error:
         raise BuildError(f"the driver of {device.name} refused the compiled binary: {error}") from error
 
@@ -154,8 +165,8 @@ def _finish_worker(process: subprocess.Popen[str], request: dict[str, Any], sche
     if answer is None:
         tail = " / ".join(errors.strip().splitlines()[-3:])
         raise BuildError(
-            f"the compiler of {request['device']} died (exit code {process.returncode}) on the kernels {names}: {tail}. "
-            "Please report this; another device may work (--device)"
+            f"the compiler of {request['device']} died (exit code {process.returncode}) on the kernels {names}: "
+            f"{tail}. Please report this; another device may work (--device)"
         )
     said = json.loads(answer)
     if not said["ok"]:

@@ -57,9 +57,10 @@ class Executor:
                 self._launches.append((kernel, launch.global_size, launch.local_size))
             self._ports = {port.name: (port, self._part(port.slot)) for port in (*schedule.inputs, *schedule.outputs)}
         except cl.Error as error:
+            size = schedule.arena_bytes + schedule.constant_bytes
             raise DeviceError(
-                f"{device.name}: could not set up {schedule.arena_bytes + schedule.constant_bytes} bytes of buffers and "
-                f"{len(schedule.launches)} kernels: {error}. Free memory on the device, or choose another (--device)"
+                f"{device.name}: could not set up {size} bytes of buffers and {len(schedule.launches)} kernels: "
+                f"{error}. Free memory on the device, or choose another (--device)"
             ) from error
 
     def _part(self, slot: Slot) -> Any:
@@ -113,7 +114,9 @@ class Executor:
         for name, array in outputs.items():
             if _checked(array, ports[name], "output buffer") is not array or not array.flags.writeable:
                 raise InputError(f"output buffer {name!r} must be a writeable, C-contiguous array")
-        return {name: outputs[name] if name in outputs else np.empty(port.shape, port.dtype) for name, port in ports.items()}
+        return {
+            name: outputs[name] if name in outputs else np.empty(port.shape, port.dtype) for name, port in ports.items()
+        }
 
     def close(self) -> None:
         """Release the device's memory; the executor can't run after."""
@@ -132,7 +135,9 @@ class Executor:
     def __enter__(self) -> Executor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -150,7 +155,8 @@ def _checked(value: Any, port: Port, what: str) -> NDArray[Any]:
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype != port.dtype:
         raise InputError(
-            f"{what} {port.name!r} is {array.dtype}, the model has {port.dtype}; convert it with .astype({port.dtype!r})"
+            f"{what} {port.name!r} is {array.dtype}, the model has {port.dtype}; "
+            f"convert it with .astype({port.dtype!r})"
         )
     if array.shape != port.shape:
         raise InputError(f"{what} {port.name!r} has shape {list(array.shape)}, the model has {list(port.shape)}")

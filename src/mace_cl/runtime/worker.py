@@ -64,7 +64,7 @@ def main() -> int:
         if device.signature.digest() != request["signature"]:
             raise DeviceError(f"another device answers to {request['device']!r} in a new process: {device.name}")
         schedule, kernels = schedule_from_request(request)
-        context = cl.Context([device.handle])
+        context = cl.Context([device.handle])  # type: ignore[list-item]
         program = build_source(context, schedule, kernels)
         binary = complete_binary(device, context, schedule, kernels, program)
         Path(request["binary"]).write_bytes(binary)

@@ -1,0 +1,64 @@
+"""``mace-cl compile``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_verb, shapes
+from mace_cl.tools.common import PROGRAM_NAME
+
+__all__ = ["add_to"]
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        "compile",
+        _run,
+        "Compile a model for a device. The compiled program is written to a file:\n"
+        "`mace-cl run FILE` then starts without compiling; without --bake, `mace-cl run MODEL --program FILE` does.",
+        "  mace-cl compile model.onnx -o model.bin --bake\n"
+        "  mace-cl compile model.onnx -o model.bin --device gpu --jobs 4\n"
+        "  mace-cl compile model.onnx --shape images=1,3,640,640",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(PROGRAM_NAME), metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("--bake", action="store_true", help="put the weights inside; the file then runs alone")
+    add_device(parser)
+    add_compile_options(parser)
+    add_json(parser)
+    add_quiet(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from mace_cl.cli.output import bytes_, print_json, print_lines, seconds_
+    from mace_cl.cli.progress import Steps
+    from mace_cl.tools import compile
+
+    with Steps(options.quiet) as progress:
+        args = compile.CompileArgs(
+            model=options.model,
+            output=options.output,
+            device=options.device,
+            bake=options.bake,
+            shapes=shapes(options.shape),
+            jobs=options.jobs,
+            store=options.store,
+            progress=progress,
+        )
+        result = compile.run(args)
+    if options.json:
+        print_json(result)
+        return
+    inside = "weights inside" if result.baked else "needs the model for its weights"
+    print_lines(
+        [
+            ("written", f"{result.output} ({bytes_(result.file_bytes)}, {inside})"),
+            ("for", str(result.device)),
+            ("in", seconds_(result.seconds)),
+        ]
+    )

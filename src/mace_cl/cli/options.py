@@ -1,0 +1,81 @@
+"""How a verb is declared, options that several have, and how their text is read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+__all__ = ["Verbs", "add_compile_options", "add_device", "add_json", "add_quiet", "add_verb", "count", "shapes"]
+
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], None], description: str, examples: str
+) -> argparse.ArgumentParser:
+    """A parser whose result is handed to ``run``; the first sentence of ``description`` is its line in the list."""
+    parser = verbs.add_parser(
+        name,
+        help=description.partition(".")[0].lower(),
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(verb=run)
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``device``: a specification, or None."""
+    text = "cpu, gpu, a runtime such as pocl or intel, an index of `mace-cl devices`, or a part of a name"
+    parser.add_argument("--device", metavar="SPEC", help=text)
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """``json``: a flag."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """``quiet``: a flag."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes, only warnings and errors")
+
+
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """``shape`` (a list or None), ``jobs`` (None or at least 1) and ``store`` (None or False)."""
+    parser.add_argument(
+        "--shape", action="append", metavar="NAME=N,N,…", help="shape of an input with symbolic dimensions; repeatable"
+    )
+    parser.add_argument("--jobs", type=count, metavar="N", help="compile kernels in N processes")
+    parser.add_argument(
+        "--no-store", dest="store", action="store_const", const=False,
+        help="neither use nor write compiled programs in the user's cache directory",
+    )  # fmt: skip
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` as a name and a shape.
+
+    Raises:
+        InputError: a text is not like that.
+    """
+    from mace_cl.errors import InputError
+
+    found = {}
+    for text in texts or ():
+        name, _, sizes = text.rpartition("=")
+        parts = sizes.split(",")
+        if not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise InputError(f"--shape {text}: should be like NAME=1,3,224,224")
+        found[name] = tuple(map(int, parts))
+    return found

@@ -1,0 +1,158 @@
+"""``mace-cl run``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mace_cl.cli.options import (
+    Verbs,
+    add_compile_options,
+    add_device,
+    add_json,
+    add_quiet,
+    add_verb,
+    count,
+    shapes,
+)
+
+if TYPE_CHECKING:
+    from mace_cl.tools.run import OutputView, RunResult
+
+__all__ = ["add_to"]
+
+_BAR = 40
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        "run",
+        _run,
+        "Run a model or a compiled program. An image is resized to the input's size; each value is then\n"
+        "(pixel * SCALE - MEAN) / STD, where a pixel is 0 to 255. What was done is printed.",
+        "  mace-cl run model.onnx --random --repeat 20\n"
+        "  mace-cl run model.onnx --input image=input.npy --output result.npz\n"
+        "  mace-cl run model.onnx --input photo.jpg --top 5 --labels classes.txt \\\n"
+        "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
+        "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="an ONNX model or a compiled program")
+    parser.add_argument(
+        "-i", "--input", action="append", default=[], metavar="[NAME=]FILE",
+        help="an input from a .npy, .npz, raw (.bin or .raw, little-endian) or image file; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--random", action="store_true", help="fill inputs that are not given with random numbers")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of --random, default: 0")
+    parser.add_argument(
+        "-o", "--output", action="append", default=[], metavar="FILE",
+        help="write FILE.npz with all outputs, NAME=FILE.npy with one, or a .npy each into a directory; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--top", type=count, default=0, metavar="K", help="show the K best scores")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one in a line")
+    image = parser.add_argument_group("images")
+    image.add_argument("--scale", type=_numbers, metavar="SCALE", help="default: 1/255")
+    image.add_argument("--mean", type=_numbers, default=(0.0,), metavar="MEAN[,…]", help="one, or one for each channel")
+    image.add_argument("--std", type=_numbers, default=(1.0,), metavar="STD[,…]", help="one, or one for each channel")
+    image.add_argument("--layout", choices=("nchw", "nhwc"), help="default: by the input's shape")
+    image.add_argument("--color", choices=("rgb", "bgr", "gray"), help="default: gray for one channel, rgb for three")
+    parser.add_argument(
+        "--program", type=Path, metavar="FILE", help="compiled program to use and, if need be, to write"
+    )
+    add_device(parser)
+    add_compile_options(parser)
+    parser.add_argument("--repeat", type=count, default=0, metavar="N", help="run N more times and show the latency")
+    parser.add_argument("--timings", action="store_true", help="show how long each step of the start took")
+    add_json(parser)
+    add_quiet(parser)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """``0.5``, ``1/255``, or several with commas."""
+    try:
+        parts = [[float(number) for number in part.split("/")] for part in text.split(",")]
+        if all(len(part) <= 2 for part in parts):
+            return tuple(part[0] / part[1] if len(part) == 2 else part[0] for part in parts)
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0.5 or 1/255, nor several with commas")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from mace_cl.cli import STARTED
+    from mace_cl.cli.progress import Steps
+    from mace_cl.errors import InputError
+    from mace_cl.tools import run
+    from mace_cl.tools.common import Preprocessing
+
+    if options.scale is not None and len(options.scale) != 1:
+        raise InputError("--scale: give one number; --mean and --std may differ between channels")
+    if options.seed < 0:
+        raise InputError("--seed: give a number of at least 0")
+    with Steps(options.quiet) as progress:
+        args = run.RunArgs(
+            model=options.model,
+            inputs=tuple(options.input),
+            outputs=tuple(options.output),
+            seed=options.seed if options.random else None,
+            image=Preprocessing(
+                scale=options.scale[0] if options.scale else None,
+                mean=options.mean,
+                std=options.std,
+                layout=options.layout,
+                color=options.color,
+            ),
+            top=options.top,
+            labels=options.labels,
+            repeat=options.repeat,
+            program=options.program,
+            device=options.device,
+            store=options.store,
+            shapes=shapes(options.shape),
+            jobs=options.jobs,
+            progress=progress,
+        )
+        before = time.perf_counter() - STARTED
+        result = run.run(args)
+    if options.json:
+        from mace_cl.cli.output import print_json
+
+        print_json(result)
+    else:
+        _show(result)
+        if options.timings:
+            _show_timings({"command line": before, **result.timings})
+
+
+def _show(result: RunResult) -> None:
+    from mace_cl.cli.output import print_lines, seconds_
+
+    rows = [("device", str(result.device)), ("program", result.decision.sentence)]
+    rows += [(f"input {name}", source) for name, source in result.inputs.items()]
+    rows += [(f"output {view.name}", _summary(view)) for view in result.outputs]
+    rows += [("written", str(path)) for path in result.written]
+    if result.latency:
+        least, median = seconds_(result.latency.minimum), seconds_(result.latency.median)
+        rows.append(("latency", f"median {median}, least {least}, of {result.latency.runs} runs after the first"))
+    print_lines(rows)
+    for view in result.outputs:
+        for place, score in enumerate(view.top, 1):
+            print(f"{place:4}. {score.label or score.index}  {score.value:.6g}")
+
+
+def _summary(view: OutputView) -> str:
+    nans = f", {view.nans} NaN" if view.nans else ""
+    return f"{view.dtype} {list(view.shape)}, {view.minimum:.6g} to {view.maximum:.6g}, mean {view.mean:.6g}{nans}"
+
+
+def _show_timings(timings: dict[str, float]) -> None:
+    """A waterfall."""
+    total, begin = sum(timings.values()), 0.0
+    for name, seconds in timings.items():
+        left, right = (round(_BAR * at / total) for at in (begin, begin + seconds))
+        print(f"{name:<13} {seconds * 1e3:8.1f} ms  {' ' * left}{'█' * (right - left)}".rstrip())
+        begin += seconds
+    print(f"{'together':<13} {total * 1e3:8.1f} ms; the interpreter's own start comes before")

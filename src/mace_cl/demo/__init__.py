@@ -1,0 +1,1 @@
+"""The models of `mace-cl demo`, and the process that times a start."""

@@ -1,0 +1,230 @@
+"""Winograd's minimal filtering for 3×3 convolutions of stride 1: the transforms around a batched product.
+
+F(m×m, 3×3) computes m² results from (m+2)² inputs with (m+2)² multiplications instead of 9·m²
+(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).  The points of interpolation
+are 0, ±1 for m = 2; for m = 4 they are 0, ±2/3, ±3/2, which have a fifth of the rounding error of the
+usual 0, ±1, ±2 (docs/decisions.md).  `WinogradInput` writes (m+2)² matrices of tiles × channels, a grouped
+1×1 `Conv2D` multiplies each by its weights, `WinogradOutput` transforms back and applies bias and epilogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.expr import literal
+from mace_cl.kernels.base import Code, ceil_div, kernel_head, pad_to, prelude, unpacked
+from mace_cl.kernels.epilogue import IDENTITY, Epilogue
+from mace_cl.plan import Parameters, Rendered, Traits
+
+__all__ = ["WinogradInput", "WinogradOutput", "transform_weights"]
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Transforms:
+    """The matrices of ``y = output · ((weights · g) ⊙ (input · d))``."""
+
+    input: Matrix
+    weights: Matrix
+    output: Matrix
+
+
+def _transforms(m: int, *points: Fraction) -> _Transforms:
+    """Toom-Cook's construction from m + 1 finite points and infinity."""
+    n = m + 2
+
+    def product(skip: int | None) -> list[Fraction]:
+        """Coefficients of Π (x - point), lowest first, without the factor ``skip``."""
+        coefficients = [Fraction(1)]
+        for index, point in enumerate(points):
+            if index != skip:
+                shifted = [Fraction(0), *coefficients]
+                coefficients = [high - point * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)]
+        return coefficients + [Fraction(0)] * (n - len(coefficients))
+
+    rows, weights = [], []
+    for index, point in enumerate(points):
+        scale = Fraction(1)
+        for other in points:
+            scale *= point - other if other != point else 1
+        rows.append(tuple(product(index)))
+        weights.append(tuple(point**power / scale for power in range(3)))
+    rows.append(tuple(product(None)))
+    weights.append((Fraction(0), Fraction(0), Fraction(1)))
+    output = tuple(
+        (*(point**power for point in points), Fraction(int(power == m - 1))) for power in range(m)
+    )
+    return _Transforms(tuple(rows), tuple(weights), output)
+
+
+_POINTS = {2: (0, 1, -1), 4: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))}
+_TRANSFORMS = {m: _transforms(m, *map(Fraction, points)) for m, points in _POINTS.items()}
+
+
+def transform_weights(weights: NDArray[Any], m: int) -> NDArray[np.float32]:
+    """``[OC, IC, 3, 3]`` to ``[(m+2)²·OC, IC, 1, 1]``, computed in fp64."""
+    matrix = np.array([[float(entry) for entry in row] for row in _TRANSFORMS[m].weights])
+    moved = np.einsum("ia,ocab,jb->ijoc", matrix, weights.astype(np.float64), matrix, optimize=True)
+    return moved.reshape(-1, weights.shape[1], 1, 1).astype(np.float32)
+
+
+def _combine(row: tuple[Fraction, ...], names: list[str]) -> str:
+    """The weighted sum of ``names`` as C text; terms of equal weight share its multiplication."""
+    groups: dict[Fraction, list[str]] = {}
+    for factor, name in zip(row, names, strict=True):
+        if factor:
+            groups.setdefault(abs(factor), []).append(("-" if factor < 0 else "+") + name)
+    terms = []
+    for factor, signed in groups.items():
+        total = " ".join(f"{one[0]} {one[1:]}" for one in signed).removeprefix("+ ")
+        terms.append(f"({total})" if factor == 1 else f"({total}) * {literal(float(factor))}")
+    return " + ".join(terms)
+
+
+def _apply(code: Code, matrix: Matrix, names: list[str], results: list[str]) -> None:
+    """Declare ``results = matrix · names``; rows of opposite points share their even and odd halves."""
+    index = 0
+    while index < len(matrix):
+        row, following = matrix[index], matrix[index + 1] if index + 1 < len(matrix) else None
+        opposite = following is not None and all(abs(a) == abs(b) for a, b in zip(row, following, strict=True))
+        if following is None or not opposite or row == following:
+            code.add(f"const vec {results[index]} = {_combine(row, names)};")
+            index += 1
+            continue
+        same = tuple(a if a == b else Fraction(0) for a, b in zip(row, following, strict=True))
+        turned = tuple(a if a != b else Fraction(0) for a, b in zip(row, following, strict=True))
+        first, second = results[index], results[index + 1]
+        code.add(f"const vec {first}s = {_combine(same, names)}, {first}t = {_combine(turned, names)};")
+        code.add(f"const vec {first} = {first}s + {first}t, {second} = {first}s - {first}t;")
+        index += 2
+
+
+@dataclass(frozen=True)
+class WinogradInput:
+    """x blocked ``[N][C/c][H][W][c]`` to tiles ``[(m+2)²][C/c][N·tiles][c]``; ``tiles`` = (rows, columns)."""
+
+    c: int
+    m: int
+    batch: int
+    channels: int
+    input: tuple[int, int]
+    tiles: tuple[int, int]
+    pads: tuple[int, int]
+
+    @property
+    def family(self) -> str:
+        return "winograd_input"
+
+    @property
+    def flops(self) -> int:
+        n = self.m + 2
+        return 4 * n * n * self.batch * self.channels * self.tiles[0] * self.tiles[1]
+
+    def default(self, traits: Traits) -> dict[str, int]:
+        return {}
+
+    def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
+        return unpacked(operand, array)
+
+    def render(self, entry: str, parameters: Parameters) -> Rendered:
+        c, n, (height, width), (rows, columns) = self.c, self.m + 2, self.input, self.tiles
+        blocks = ceil_div(self.channels, c)
+        total = self.batch * rows * columns
+        code = Code()
+        with code.block(kernel_head(entry, ["x"], "u")):
+            code.add("const int th = get_global_id(0), plane = get_global_id(1);")
+            code.add(f"const int image = plane / {blocks}, cb = plane % {blocks};")
+            code.add(f"const int top = th * {self.m} - {self.pads[0]};")
+            with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
+                code.add(f"const int left = tw * {self.m} - {self.pads[1]};")
+                code.add(f"__global const float *restrict xp = x + ((plane * {height} + top) * {width} + left) * {c};")
+                code.add(f"__global float *restrict up = u + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};")
+                for column in range(n):
+                    code.add(f"const int in{column} = left + {column} >= 0 && left + {column} < {width};")
+                for row in range(n):
+                    code.add(f"vec {', '.join(f'd{row}{column} = (vec)(0.0f)' for column in range(n))};")
+                    with code.block(f"if (top + {row} >= 0 && top + {row} < {height})"):
+                        for column in range(n):
+                            code.add(f"if (in{column}) d{row}{column} = LOAD(xp + {(row * width + column) * c});")
+                matrix = _TRANSFORMS[self.m].input
+                for column in range(n):
+                    _apply(code, matrix, [f"d{k}{column}" for k in range(n)], [f"e{k}{column}" for k in range(n)])
+                for row in range(n):
+                    _apply(code, matrix, [f"e{row}{k}" for k in range(n)], [f"f{row}{k}" for k in range(n)])
+                    for column in range(n):
+                        code.add(f"STORE(up + {(row * n + column) * blocks * total * c}, f{row}{column});")
+        return Rendered(prelude(c) + code.text(), (rows, self.batch * blocks, 1))
+
+
+@dataclass(frozen=True)
+class WinogradOutput:
+    """Tiles ``[(m+2)²][C/c][N·tiles][c]`` to the blocked result; operands tiles, bias if ``bias``, the epilogue's."""
+
+    c: int
+    m: int
+    batch: int
+    channels: int
+    output: tuple[int, int]
+    tiles: tuple[int, int]
+    bias: bool = True
+    epilogue: Epilogue = IDENTITY
+
+    @property
+    def family(self) -> str:
+        return "winograd_output"
+
+    @property
+    def flops(self) -> int:
+        n = self.m + 2
+        return 2 * n * (n + self.m) * self.batch * self.channels * self.tiles[0] * self.tiles[1]
+
+    def default(self, traits: Traits) -> dict[str, int]:
+        return {}
+
+    def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
+        return pad_to(array.reshape(-1), 0, self.c).astype(np.float32)
+
+    def render(self, entry: str, parameters: Parameters) -> Rendered:
+        c, m, n, (height, width), (rows, columns) = self.c, self.m, self.m + 2, self.output, self.tiles
+        blocks = ceil_div(self.channels, c)
+        total = self.batch * rows * columns
+        code = Code()
+        reads = ["v", *(["b"] if self.bias else []), *self.epilogue.names]
+        with code.block(kernel_head(entry, reads, "y")):
+            code.add("const int th = get_global_id(0), plane = get_global_id(1);")
+            code.add(f"const int image = plane / {blocks}, cb = plane % {blocks};")
+            if self.bias:
+                code.add(f"const vec bias = LOAD(b + cb * {c});")
+            with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
+                code.add(
+                    f"__global const float *restrict vp = v + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};"
+                )
+                for column in range(n):
+                    for row in range(n):
+                        at = (row * n + column) * blocks * total * c
+                        code.add(f"const vec d{row}{column} = LOAD(vp + {at});")
+                    for row in range(m):
+                        names = [f"d{k}{column}" for k in range(n)]
+                        code.add(f"const vec e{row}{column} = {_combine(_TRANSFORMS[m].output[row], names)};")
+                code.add(f"const int first = ((plane * {height} + th * {m}) * {width} + tw * {m}) * {c};")
+                for row in range(m):
+                    for column in range(m):
+                        self._result(code, row, column)
+        return Rendered(prelude(c) + code.text(), (rows, self.batch * blocks, 1))
+
+    def _result(self, code: Code, row: int, column: int) -> None:
+        c, m, (height, width) = self.c, self.m, self.output
+        value = _combine(_TRANSFORMS[m].output[column], [f"e{row}{k}" for k in range(m + 2)])
+        inside = [f"th * {m} + {row} < {height}"] if height % m and row else []
+        inside += [f"tw * {m} + {column} < {width}"] if width % m and column else []
+        with code.block(f"if ({' && '.join(inside)})" if inside else ""):
+            code.add(f"const vec a = {value}{' + bias' if self.bias else ''};")
+            code.add(f"const int at = first + {(row * width + column) * c};")
+            lines, name = self.epilogue.code("a", "at", f"cb * {c}", f"plane * {c}", "r")
+            code.add(*lines, f"STORE(y + at, {name});")

@@ -1,0 +1,205 @@
+"""Run a model or a compiled program on arrays or images from files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_cl.errors import InputError
+from mace_cl.tools.common import DeviceName, Preprocessing, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mace_cl.program.inspect import PortView
+    from mace_cl.program.policy import Decision
+    from mace_cl.schedule import Port
+
+__all__ = ["Latency", "OutputView", "RunArgs", "RunResult", "Score", "run"]
+
+
+@dataclass(frozen=True)
+class RunArgs:
+    """What to run on what.
+
+    ``inputs`` are ``FILE`` or ``NAME=FILE``, ``outputs`` as `mace_cl.tools.tensors.check_outputs`
+    says.  ``seed`` fills the inputs not given with random numbers; None leaves them missing.
+    ``repeat`` runs follow the first one and are timed.  ``top`` best scores are named, with
+    ``labels``, a text file with one class per line.  The rest is as for `mace_cl.Runtime`.
+    """
+
+    model: Path
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    seed: int | None = None
+    image: Preprocessing = field(default_factory=Preprocessing)
+    top: int = 0
+    labels: Path | None = None
+    repeat: int = 0
+    program: Path | None = None
+    device: str | None = None
+    store: bool | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    jobs: int | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One of the highest elements of an output."""
+
+    index: int
+    label: str | None
+    value: float
+
+
+@dataclass(frozen=True)
+class OutputView:
+    """An output and what can be said of it in a line; the extremes leave out the ``nans`` elements that are NaN."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    minimum: float
+    maximum: float
+    mean: float
+    nans: int
+    top: tuple[Score, ...]
+    array: NDArray[Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of the runs after the first."""
+
+    runs: int
+    minimum: float
+    median: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """``inputs`` says for each input where it came from and what was done to it; ``timings`` are seconds."""
+
+    device: DeviceName
+    decision: Decision
+    inputs: dict[str, str]
+    outputs: tuple[OutputView, ...]
+    written: tuple[Path, ...]
+    latency: Latency | None
+    timings: dict[str, float]
+
+
+def run(args: RunArgs) -> RunResult:
+    """Start, run, and write the outputs.
+
+    Raises:
+        InputError: an argument does not fit, or there is no input; the message lists them.
+        StorageError: an output can't be written.
+        MaceClError: as `mace_cl.Runtime`.
+    """
+    begin = time.perf_counter()
+    from mace_cl.device import find
+    from mace_cl.engine import Runtime
+    from mace_cl.settings import Settings
+    from mace_cl.tools import tensors
+
+    if not args.model.is_file():
+        raise InputError(f"{args.model}: no such file; check the path")
+    tensors.check_files(args.inputs)
+    tensors.check_outputs(args.outputs)
+    labels = _read_labels(args.labels) if args.labels else None
+    if not args.inputs and args.seed is None:
+        raise InputError(
+            f"{args.model}: no input was given. It takes {tensors.describe(_inputs_of(args))}. Give each with "
+            "--input NAME=FILE, or --random for random numbers"
+        )
+    settings = Settings.load(device=args.device, store=args.store, jobs=args.jobs)
+    timings = {"imports": time.perf_counter() - begin}
+    before = time.perf_counter()
+    device = find(settings.device, alone=True)
+    found = time.perf_counter() - before
+    with Runtime(
+        args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
+        jobs=settings.jobs, progress=args.progress,
+    ) as runtime:  # fmt: skip
+        timings |= runtime.timings
+        timings["device"] = found
+        before = time.perf_counter()
+        arrays, sources = tensors.read_inputs(args.inputs, runtime.inputs, args.image)
+        missing = [port for port in runtime.inputs if port.name not in arrays]
+        if args.seed is not None:
+            arrays |= tensors.random_inputs(missing, args.seed)
+            sources |= {port.name: f"random, seed {args.seed}" for port in missing}
+        elif missing:
+            raise InputError(f"missing inputs: {tensors.describe(missing)}; give each with --input NAME=FILE")
+        timings["input files"] = time.perf_counter() - before
+        before = time.perf_counter()
+        outputs = runtime.run(arrays)
+        timings["first run"] = time.perf_counter() - before
+        latency = _latency(runtime, arrays, args.repeat)
+        views = tuple(_view(name, array, args.top, labels) for name, array in outputs.items())
+        if args.top and not any(view.top for view in views):
+            raise InputError(
+                f"--top: no output is a single row of scores; the model gives {tensors.describe(runtime.outputs)}"
+            )
+        written = tensors.write_outputs(args.outputs, outputs)
+        return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings)
+
+
+def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
+    """The inputs of a model or program, which is not compiled for that."""
+    from mace_cl.program.format import is_program, open_program
+    from mace_cl.program.inspect import PortView
+
+    with args.model.open("rb") as file:
+        head = file.read(16)
+    if is_program(head):
+        return open_program(args.model).program.targets[0].schedule.inputs
+    from mace_cl.frontends.onnx import load
+
+    graph = load(args.model, args.shapes).graph
+    inputs = [value for value in graph.inputs if value.name not in graph.initializers]
+    return [
+        PortView(str(value.name), value.dtype.numpy().name if value.dtype else "?", tuple(map(int, value.shape or ())))  # type: ignore[call-overload]
+        for value in inputs
+    ]
+
+
+def _read_labels(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: can't be read ({error}); give a text file with one label per line") from error
+
+
+def _latency(runtime: Any, arrays: Mapping[str, Any], repeat: int) -> Latency | None:
+    from statistics import median
+
+    seconds = []
+    for _ in range(repeat):
+        before = time.perf_counter()
+        runtime.run(arrays)
+        seconds.append(time.perf_counter() - before)
+    return Latency(repeat, min(seconds), median(seconds)) if seconds else None
+
+
+def _view(name: str, array: NDArray[Any], top: int, labels: list[str] | None) -> OutputView:
+    import numpy as np
+
+    known = array[~np.isnan(array)] if array.dtype.kind == "f" else array
+    low, high, mean = (
+        (float(known.min()), float(known.max()), float(known.mean(dtype=np.float64))) if known.size else (np.nan,) * 3
+    )
+    scores: tuple[Score, ...] = ()
+    if top and array.size and array.size == max(array.shape, default=1):
+        row = array.reshape(-1)
+        if labels is not None and len(labels) != row.size:
+            raise InputError(f"--labels: has {len(labels)} lines, but the output {name!r} has {row.size} scores")
+        # highest first, NaN last
+        order = np.argsort(-row.astype(np.float64), kind="stable")[:top]
+        scores = tuple(Score(int(i), labels[i] if labels else None, float(row[i])) for i in order)
+    return OutputView(name, str(array.dtype), array.shape, low, high, mean, array.size - known.size, scores, array)
