@@ -32,7 +32,9 @@ def serve(engine: str, model: str, threads: int) -> None:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        shapes = {port.name: [size if isinstance(size, int) else 1 for size in port.shape] for port in session.get_inputs()}
+        shapes = {
+            port.name: [size if isinstance(size, int) else 1 for size in port.shape] for port in session.get_inputs()
+        }
         names = [port.name for port in session.get_outputs()]
         feed = inputs(shapes)
 
@@ -147,7 +149,9 @@ def main() -> None:
     wanted = arguments.models.split(",") if arguments.models else None
     models = [path for path in sorted(arguments.folder.glob("*.onnx")) if wanted is None or path.stem in wanted]
     results = []
-    print(f"{'model':24s} {'device':10s} {'ours min':>9s} {'median':>8s} {'ORT min':>9s} {'median':>8s}  ratio  (minima)  error")
+    print(
+        f"{'model':24s} {'device':10s} {'ours min':>9s} {'median':>8s} {'ORT min':>9s} {'median':>8s}  ratio  (minima)  error"
+    )
     for model in models:
         for device in arguments.devices.split(","):
             result = compare(model, device, arguments.threads, arguments.rounds)

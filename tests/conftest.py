@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mace_cl.device import Device, find
+
+if TYPE_CHECKING:
+    from support import Start
 
 _MARKED_FOLDERS = ("opencl", "conformance", "torture")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", metavar="SPEC", help="run device tests on this device: an index, a kind or a name")
+    parser.addoption("--models", metavar="DIR", type=Path, help="compare each ONNX model in DIR with ONNX Runtime")
+    parser.addoption("--update-golden", action="store_true", help="write the expected texts of golden tests anew")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,3 +49,19 @@ def device(request: pytest.FixtureRequest) -> Device:
     """The device under test: that of ``--device``, else the best one. None at all is an error, not a skip."""
     spec = request.config.getoption("--device")
     return find(spec, alone=spec is not None)
+
+
+@pytest.fixture(scope="session")
+def context(device: Device) -> Any:
+    """An OpenCL context on the device under test."""
+    import pyopencl
+
+    return pyopencl.Context([device.handle])  # type: ignore[list-item]
+
+
+@pytest.fixture(scope="session")
+def start(device: Device, context: Any) -> Start:
+    """`support.start` on the device under test."""
+    from support import start
+
+    return partial(start, device, context)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from mace_cl import __version__
 from mace_cl.bind import bind
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
+from mace_cl.errors import MaceClError, ModelError
 from mace_cl.frontends.onnx import load
 from mace_cl.identity import engine_fingerprint
 from mace_cl.lower import lower
@@ -20,9 +25,10 @@ from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.runtime.build import Progress, compile_units
+from mace_cl.runtime.child import Child, Died
 from mace_cl.schedule import Schedule
 
-__all__ = ["PRODUCER", "Prepared", "assemble", "prepare", "shape_options", "traits_of"]
+__all__ = ["PRODUCER", "Prepared", "build", "prepare", "program", "traits_of"]
 
 PRODUCER = f"mace-cl {__version__}"
 _NEAR_CACHE = 1 << 20
@@ -45,11 +51,6 @@ def traits_of(device: Device) -> Traits:
     return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu")
 
 
-def shape_options(shapes: Mapping[str, Sequence[int]] | None) -> Pairs:
-    """Given input shapes as compile options."""
-    return tuple(sorted((f"shape.{name}", ",".join(map(str, shape))) for name, shape in (shapes or {}).items()))
-
-
 def prepare(
     source: Path | bytes, device: Device, shapes: Mapping[str, Sequence[int]] | None, progress: Progress | None = None
 ) -> Prepared:
@@ -61,31 +62,87 @@ def prepare(
     report = progress or (lambda what, done, total: None)
     report("reading the model", 0, 3)
     model = load(source, shapes)
-    report("optimising the graph", 1, 3)
-    model = optimise(model)
-    report("planning kernels and memory", 2, 3)
-    plan = lower(model, Layout(block_for(device), max(128, device.base_align)))
-    schedule, constants = bind(plan, traits_of(device))
+    try:
+        report("optimising the graph", 1, 3)
+        model = optimise(model)
+        report("planning kernels and memory", 2, 3)
+        plan = lower(model, Layout(block_for(device), max(128, device.base_align)))
+        schedule, constants = bind(plan, traits_of(device))
+    except MaceClError:
+        raise
+    except Exception as error:  # a file can contradict itself in more ways than there are checks
+        cause = error.__cause__ or error
+        raise ModelError(
+            f"the model can't be compiled ({type(cause).__name__}: {cause}). "
+            "If onnx.checker.check_model(model, full_check=True) finds nothing wrong with it, please report this"
+        ) from error
     report("planning kernels and memory", 3, 3)
     return Prepared(schedule, constants)
 
 
-def assemble(
-    prepared: Prepared,
-    model: ModelIdentity,
-    options: Pairs,
-    device: Device,
-    jobs: int,
-    progress: Progress | None = None,
-) -> Program:
-    """Build all kernels and put the program together, weights included.
+def build(
+    prepared: Prepared, source: Path | bytes, device: Device, jobs: int, progress: Progress | None = None
+) -> Target:
+    """Build all kernels, and meanwhile ask ONNX Runtime, if it is installed, for the golden outputs.
 
     Raises:
         DeviceError, BuildError: as `mace_cl.runtime.build.compile_units`.
     """
-    built = compile_units(device, prepared.schedule, jobs, progress)
+    with _Reference(prepared.schedule, source) as reference:
+        built = compile_units(device, prepared.schedule, jobs, progress)
+        golden, oracle = reference.result()
     units = tuple(Unit(kernels, binary) for kernels, binary in built)
-    target = Target(device.signature, prepared.schedule, units, memoryview(prepared.constants))  # type: ignore[arg-type]
-    program = Program(PRODUCER, engine_fingerprint(), model, options, (target,))
-    program.check()
-    return program
+    constants = memoryview(prepared.constants)  # type: ignore[arg-type]
+    return Target(device.signature, prepared.schedule, units, constants, (("oracle", oracle),), golden)
+
+
+def program(model: ModelIdentity, options: Pairs) -> Program:
+    """A program without parts, to which targets are added."""
+    return Program(PRODUCER, engine_fingerprint(), model, options, ())
+
+
+class _Reference:
+    """ONNX Runtime in a child process, answering the golden inputs while kernels compile."""
+
+    def __init__(self, schedule: Schedule, source: Path | bytes) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mace-cl-")
+        self._child: Child | None = None
+        if importlib.util.find_spec("onnxruntime") is None:
+            return
+        folder = Path(self._folder.name)
+        if isinstance(source, bytes):
+            (folder / "model.onnx").write_bytes(source)
+        self._outputs = folder / "outputs.npz"
+        question = {
+            "model": str(source if isinstance(source, Path) else folder / "model.onnx"),
+            "outputs": str(self._outputs),
+            "inputs": [{"name": port.name, "dtype": port.dtype, "shape": port.shape} for port in schedule.inputs],
+        }
+        self._child = Child("mace_cl.runtime.worker", "refer")
+        self._pool = ThreadPoolExecutor(1)
+        self._answer = self._pool.submit(self._child.ask, question)
+
+    def result(self) -> tuple[tuple[tuple[str, memoryview], ...], str]:
+        """The golden values by output, none where there is no reference; and who gave them."""
+        if self._child is None:
+            return (), "device"
+        try:
+            said = self._answer.result()
+        except Died:
+            return (), "device"
+        if not said["outputs"]:
+            return (), "device"
+        with np.load(self._outputs) as file:
+            values = [(name, memoryview(file[str(n)]).cast("B")) for n, name in enumerate(said["outputs"])]
+        return tuple(values), said["oracle"]
+
+    def __enter__(self) -> _Reference:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._pool.shutdown()
+        self._folder.cleanup()

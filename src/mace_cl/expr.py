@@ -124,7 +124,7 @@ class Expr:
 
     @staticmethod
     def parse(text: str) -> Expr:
-        """The inverse of ``str``.
+        """The inverse of ``str``, which rounds attributes to fp32.
 
         Raises:
             ValueError: if the text is not an expression.
@@ -140,7 +140,7 @@ class Expr:
                 Instruction(
                     match[1],
                     tuple(int(part) for part in parts if part[0] != "#"),
-                    tuple(float(part[1:]) for part in parts if part[0] == "#"),
+                    tuple(float(np.float32(part[1:])) for part in parts if part[0] == "#"),
                 )
             )
         return Expr(int(head), tuple(body))

@@ -9,6 +9,8 @@
 | jobs         | MACE_CL_JOBS         | ``jobs``           | the processors of this process, at most 4      |
 | trusted_keys | MACE_CL_TRUSTED_KEYS | ``trusted_keys``   | none: signatures are not asked for             |
 | key          | MACE_CL_KEY          | ``key``            | none: encrypted programs can't be read         |
+| reuse        | MACE_CL_REUSE        | ``reuse``          | "strict": another driver, another program      |
+| guard        | MACE_CL_GUARD        | ``guard``          | true                                           |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -42,7 +44,9 @@ class Settings:
     may take ``store_budget`` bytes; ``jobs`` is how many kernels are compiled at the same time, at
     least 1.  ``trusted_keys`` are public keys, each 64 hexadecimal digits or the path of a file: with
     any, only programs that one of them signed are used.  ``key`` decrypts programs: 32 bytes, or a
-    function that gives them.
+    function that gives them.  ``reuse`` says what becomes of a part that was made for this device under
+    another driver: "strict" compiles anew, "same-gpu" keeps it if it still answers its golden vectors.
+    ``guard`` tries binaries that are not yet proven on this device and driver in a child process first.
     """
 
     device: str | None
@@ -52,6 +56,8 @@ class Settings:
     store_budget: int = STORE_BUDGET
     trusted_keys: tuple[str, ...] = ()
     key: bytes | Callable[[], bytes] | None = field(default=None, repr=False)
+    reuse: str = "strict"
+    guard: bool = True
 
     @classmethod
     def load(
@@ -64,6 +70,8 @@ class Settings:
         store_budget: int | str | None = None,
         trusted_keys: Sequence[str | Path] | str | None = None,
         key: bytes | str | Callable[[], bytes] | None = None,
+        reuse: str | None = None,
+        guard: bool | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -76,7 +84,7 @@ class Settings:
         """
         arguments: dict[str, object] = {
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
-            "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key,
+            "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
@@ -97,6 +105,8 @@ class Settings:
             store_budget=found.get("store_budget", STORE_BUDGET),
             trusted_keys=found.get("trusted_keys", ()),
             key=found.get("key"),
+            reuse=found.get("reuse", "strict"),
+            guard=found.get("guard", True),
         )
 
 
@@ -153,6 +163,12 @@ def _secret(value: object, where: str) -> object:
     raise SettingsError(f"{where} must be 64 hexadecimal digits (32 bytes); `openssl rand -hex 32` makes a key")
 
 
+def _reuse(value: object, where: str) -> str:
+    if value in ("strict", "same-gpu"):
+        return str(value)
+    raise SettingsError(f"{where} is {value!r}, but must be 'strict' or 'same-gpu'")
+
+
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 _READERS: Mapping[str, Callable[[object, str], object]] = {
@@ -163,6 +179,8 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "store_budget": _size,
     "trusted_keys": _keys,
     "key": _secret,
+    "reuse": _reuse,
+    "guard": _flag,
 }
 
 

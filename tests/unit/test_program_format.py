@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from mace_cl.device.signature import Signature
-from mace_cl.errors import DamagedError, ProgramError, StorageError
-from mace_cl.program.format import MAGIC, PAGE, ForeignError, FutureError, is_program, open_program, read, write
+from mace_cl.errors import DamagedError, ForeignError, FutureError, ProgramError, StorageError
+from mace_cl.program.format import MAGIC, PAGE, is_program, open_program, read, write
 from mace_cl.program.program import ITEM_BYTES, ModelIdentity, Program, Target, Unit
 from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
 
@@ -249,12 +249,12 @@ def test_a_program_needs_a_target(path: Path) -> None:
 def test_a_program_beyond_the_limits_is_not_written(path: Path) -> None:
     target = sample().targets[0]
     launches = target.schedule.launches * 40000
-    with pytest.raises(ValueError, match=r"more than 262144"):
+    with pytest.raises(StorageError, match=r"does not fit its file format: more than 262144"):
         write(replace(sample(), targets=(replace(target, schedule=replace(target.schedule, launches=launches)),)), path)
 
 
 def test_a_manifest_beyond_the_limit_is_not_written(path: Path) -> None:
-    with pytest.raises(ValueError, match="a manifest of"):
+    with pytest.raises(StorageError, match="a manifest of"):
         write(replace(sample(), options=(("x", "y" * (1 << 22)),)), path)
 
 

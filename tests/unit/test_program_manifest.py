@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import subprocess
 import sys
@@ -130,8 +131,52 @@ def test_forged_targets_with_right_checksums(data: bytes, edit: Callable[[pb.Man
         read(forge(data, edit))
 
 
+BOND_FORGERIES: list[Callable[[pb.Manifest], object]] = [
+    lambda m: setattr(m.targets[0].units[0], "binary", 3),
+    lambda m: m.targets[0].units[0].ClearField("bond"),
+    lambda m: setattr(m.targets[0].units[0], "bond", m.targets[0].units[1].bond),
+    lambda m: setattr(m.targets[0].signature, "driver", "another"),
+    lambda m: m.targets[0].signature.properties[0].MergeFrom(pb.Pair(value="3")),
+    lambda m: setattr(_schedule(m), "build_options", "-cl-fast-relaxed-math"),
+    lambda m: setattr(_schedule(m).kernels[0], "name", "other"),
+    lambda m: setattr(_schedule(m).kernels[0], "source", 1),
+    lambda m: setattr(m.sections[0], "sha256", "0" * 64),
+    lambda m: setattr(m.sections[2], "sha256", "0" * 64),
+]
+
+
+@pytest.mark.parametrize("edit", BOND_FORGERIES)
+def test_a_binary_belongs_to_its_kernels_and_device(data: bytes, edit: Callable[[pb.Manifest], object]) -> None:
+    with pytest.raises(DamagedError, match=r"target 0, unit 0: section . is not the binary that was compiled"):
+        read(forge(data, edit))
+
+
+def test_a_binary_of_another_program_with_right_checksums(data: bytes) -> None:
+    """The section's checksums are those of the new content, but the unit is bound to the old one."""
+    other = b"a stranger's code"
+    section = open_program(data).manifest.sections[2]
+    assert section.length == len(other)
+    swapped = data[: section.offset] + other + data[section.offset + section.length :]
+
+    def edit(manifest: pb.Manifest) -> None:
+        manifest.sections[2].crc32 = zlib.crc32(other)
+
+    def edit_more(manifest: pb.Manifest) -> None:
+        edit(manifest)
+        manifest.sections[2].sha256 = hashlib.sha256(other).hexdigest()
+
+    with pytest.raises(DamagedError, match=r"section 2 \(binary, 17 bytes\) has the SHA-256"):
+        read(forge(swapped, edit))
+    with pytest.raises(DamagedError, match="section 2 is not the binary that was compiled"):
+        read(forge(swapped, edit_more))
+
+
 SECTION_FORGERIES: list[tuple[Callable[[pb.Manifest], object], str]] = [
-    (lambda m: setattr(m.sections[4], "length", (1 << 63) - 1), "section 4 claims 9223372036854775807 bytes"),
+    (
+        # the shorter fingerprint makes room for the longer number, so that sections stay in place
+        lambda m: (setattr(m.sections[4], "length", (1 << 63) - 1), setattr(m, "engine", "e" * 57)),
+        "section 4 claims 9223372036854775807 bytes",
+    ),
     (lambda m: setattr(m.sections[4], "offset", (1 << 64) - 4096), "section 4 claims"),
     (lambda m: setattr(m.sections[0], "offset", 0), "section 0 claims"),
     (lambda m: setattr(m.sections[2], "offset", m.sections[3].offset), "section 2 claims"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mace_cl.errors import DamagedError, MaceClError, StorageError
+from mace_cl.errors import DamagedError, ForeignError, FutureError, MaceClError, StorageError
 from mace_cl.program import policy
-from mace_cl.program.format import ForeignError, FutureError, Opened, read, write
+from mace_cl.program.format import Opened, read, write
 from mace_cl.program.policy import SET_ASIDE, Decision, decide, examine, quarantine
 from mace_cl.program.program import Program
 

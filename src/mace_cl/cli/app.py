@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from mace_cl import __version__
 from mace_cl.cli import compile as compile_
-from mace_cl.cli import demo, devices, inspect, run
+from mace_cl.cli import demo, devices, inspect, program_edit, program_seal, run, store
 from mace_cl.errors import MaceClError
 
 __all__ = ["main"]
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Standard output gets results, standard error all else.
     """
     traceback = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show an arrow is no error
+            stream.reconfigure(errors="replace")
     _log_to_stderr()
     try:
         options = _parser().parse_args(argv)
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mace-cl {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in (demo, run, compile_, inspect, devices):
+    for verb in (demo, run, compile_, inspect, program_edit, program_seal, store, devices):
         verb.add_to(verbs)
     return parser
 

@@ -64,6 +64,6 @@ def _show(result: DemoResult) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     from mace_cl.cli.output import seconds_
 
-    top = "" if row.right is None or row.images is None else f"{row.right / row.images:.1%} ({row.right}/{row.images})"
+    top = "-" if row.right is None or row.images is None else f"{row.right / row.images:.1%} ({row.right}/{row.images})"
     difference = "not installed" if row.difference is None else f"{row.difference:.1e}"
     return (row.model, *map(seconds_, (row.cold, row.warm, row.tax, row.latency)), top, difference)

@@ -62,7 +62,7 @@ def _show(seen: Inspection) -> None:
     print_lines(rows)
     for number, target in enumerate(seen.targets):
         print()
-        print_lines(_target(f"target {number + 1}", target))
+        print_lines(_target(number, target))
         kernels = (
             (
                 kernel.name,
@@ -77,7 +77,7 @@ def _show(seen: Inspection) -> None:
         print_table(("kernel", "family", "launches", "unit", "source", "parameters"), kernels, numbers=(2, 3, 4))
 
 
-def _target(title: str, target: TargetView) -> list[tuple[str, str]]:
+def _target(number: int, target: TargetView) -> list[tuple[str, str]]:
     from mace_cl.cli.output import bytes_
 
     signature = target.signature
@@ -87,7 +87,7 @@ def _target(title: str, target: TargetView) -> list[tuple[str, str]]:
         for port in several
     ]
     return [
-        (title, f"{signature.device} ({signature.vendor})"),
+        (f"target device {number + 1}", f"{signature.device} ({signature.vendor})"),
         ("driver version", signature.driver),
         ("platform", f"{signature.platform}, {signature.platform_version}"),
         ("OpenCL C", signature.c_version),

@@ -23,11 +23,51 @@ DEVICE_KEY = "mace_opencl_precompiled_device_name_key"
 HASH_PREFIX = "program_hash_ "
 
 PROGRAMS = frozenset(
-    """activation addn batch_norm batch_to_space bias_add buffer_to_image buffer_transform channel_shuffle concat conv_2d
-    conv_2d_1x1 conv_2d_1x1_buffer conv_2d_3x3 conv_2d_buffer crop deconv_2d depth_to_space depthwise_conv2d
-    depthwise_conv2d_buffer depthwise_deconv2d eltwise extract_image_patches fully_connected instance_norm lpnorm
-    lstmcell matmul mvnorm pad pooling pooling_buffer reduce resize_bicubic resize_bilinear resize_nearest_neighbor
-    softmax softmax_buffer space_to_batch space_to_depth split sqrdiff_mean transpose winograd_transform""".split()
+    (
+        "activation",
+        "addn",
+        "batch_norm",
+        "batch_to_space",
+        "bias_add",
+        "buffer_to_image",
+        "buffer_transform",
+        "channel_shuffle",
+        "concat",
+        "conv_2d",
+        "conv_2d_1x1",
+        "conv_2d_1x1_buffer",
+        "conv_2d_3x3",
+        "conv_2d_buffer",
+        "crop",
+        "deconv_2d",
+        "depth_to_space",
+        "depthwise_conv2d",
+        "depthwise_conv2d_buffer",
+        "depthwise_deconv2d",
+        "eltwise",
+        "extract_image_patches",
+        "fully_connected",
+        "instance_norm",
+        "lpnorm",
+        "lstmcell",
+        "matmul",
+        "mvnorm",
+        "pad",
+        "pooling",
+        "pooling_buffer",
+        "reduce",
+        "resize_bicubic",
+        "resize_bilinear",
+        "resize_nearest_neighbor",
+        "softmax",
+        "softmax_buffer",
+        "space_to_batch",
+        "space_to_depth",
+        "split",
+        "sqrdiff_mean",
+        "transpose",
+        "winograd_transform",
+    )
 )
 """The OpenCL programs of MACE v1.1.1; older versions had some under other names."""
 
@@ -51,8 +91,23 @@ _WORDS = {
     "NON_UNIFORM_WORK_GROUP": "non-uniform work-groups (Adreno, OpenCL 2.0)",
     "OUT_OF_RANGE_CHECK": "checks image accesses (MACE_OUT_OF_RANGE_CHECK=1)",
 }
-_ELTWISE = "sum sub prod div min max neg abs squared-difference pow equal floor-div clip sign".split()
-_REDUCE = "mean min max prod".split()
+_ELTWISE = (
+    "sum",
+    "sub",
+    "prod",
+    "div",
+    "min",
+    "max",
+    "neg",
+    "abs",
+    "(a - b)²",
+    "pow",
+    "equal",
+    "floor-div",
+    "clip",
+    "sign",
+)
+_REDUCE = ("mean", "min", "max", "prod", "sum")
 _DATE = re.compile(r"\bDate: ?(\d\d)/(\d\d)/(\d\d(?:\d\d)?)\b")
 
 
@@ -119,10 +174,10 @@ def platform_facts(text: str) -> Facts:
 
 def program_facts(key: str) -> Facts:
     """What a program's key tells: program, kernel, whether names are obfuscated, each option explained."""
-    program, *options = key.split()
+    program, *options = key.split(" ")
     kernel, names = None, "without a kernel name"
     explained: list[str] = []
-    for option in options:
+    for option in filter(None, options):
         name, _, value = option.removeprefix("-D").partition("=")
         if value and value == name and option.startswith("-D"):
             kernel, names = name, "plain"
@@ -131,7 +186,7 @@ def program_facts(key: str) -> Facts:
         else:
             explained.append(f"{printable(option)}: {explain_option(option)}")
     facts: list[tuple[str, str | tuple[str, ...]]] = [
-        ("program", printable(program) + ("" if program in PROGRAMS else " (not one of MACE v1.1.1)"))
+        ("program", (printable(program) or "(none)") + ("" if program in PROGRAMS else " (not one of MACE v1.1.1)"))
     ]
     if kernel is not None:
         facts.append(("kernel", printable(kernel)))
@@ -155,7 +210,8 @@ def explain_option(option: str) -> str:
         return f"{'stride' if name == 'STRIDE' else 'number of inputs'} {printable(value)}"
     for key, words in (("ELTWISE_TYPE", _ELTWISE), ("REDUCE_TYPE", _REDUCE)):
         if name == key:
-            return words[int(value)] if value.isdecimal() and len(value) < 3 and int(value) < len(words) else "not known"
+            known = value.isdecimal() and len(value) < 3 and int(value) < len(words)
+            return words[int(value)] if known else "not known"
     if value and (clear := reveal(value)) and clear.isascii() and clear.isidentifier() and clear != value:
         return f"not known; {printable(value)} may be the obfuscated {clear}"
     return "not known"

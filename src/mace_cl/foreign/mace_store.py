@@ -36,7 +36,7 @@ _PROGRAM_KEYS = (b"mace_opencl_", b"program_hash_")
 
 @dataclass(frozen=True)
 class Pair:
-    """A key, and a value of bytes at ``offset`` in the file, or of ``numbers`` (uint32) in tuned-parameter files.
+    """A key, and a value: bytes at ``offset`` in the file, or in tuned-parameter files ``numbers`` (uint32).
 
     The counted layout has bytes only; there ``numbers`` is None always.
     """
@@ -68,10 +68,10 @@ class Store:
     @property
     def is_tuning(self) -> bool:
         """Whether these are tuned parameters rather than programs."""
-        return (
-            bool(self.pairs)
-            and not any(pair.is_program for pair in self.pairs)
-            and all(pair.numbers or (len(pair.value) % 4 == 0 and len(pair.value) <= 64) for pair in self.pairs)
+        if self.layout == "protobuf":
+            return any(pair.numbers is not None for pair in self.pairs)
+        return bool(self.pairs) and not any(
+            pair.is_program or len(pair.value) % 4 or len(pair.value) > 64 for pair in self.pairs
         )
 
 
@@ -118,7 +118,9 @@ def read(source: bytes | memoryview, name: str = "<bytes>") -> Store:
     view = memoryview(source).toreadonly().cast("B")
     layout = layout_of(view)
     if layout is None:
-        raise DamagedError(f"{name}: is no compiled-program or tuned-parameter file of MACE, or is damaged at its begin.")
+        raise DamagedError(
+            f"{name}: is no file of MACE's compiled programs or tuned parameters, or its begin is damaged"
+        )
     if layout == "protobuf":
         _check_crc(view, name)
     return Store(layout, tuple(_pairs(view, layout, name)))
@@ -168,27 +170,30 @@ def _protobuf_pairs(view: memoryview, name: str) -> Iterator[Pair]:
     for outer in fields(view, name):
         if outer.number != 1 or not outer.is_data:
             raise damaged(name, outer.offset, f"field {outer.number} is not a pair")
-        base = _start_of_data(view, outer.offset, name)
-        key, value, numbers, offset = b"", memoryview(b""), [], base
+        base = outer.begin
+        key, offset = b"", base
+        value: memoryview | None = None
+        numbers: list[int] = []
         for inner in fields(outer.data, name):
             if inner.number == 1 and inner.is_data:
                 if len(inner.data) > MAX_KEY:
                     raise damaged(name, base + inner.offset, f"a key of {len(inner.data)} bytes")
                 key = bytes(inner.data)
             elif inner.number == 2 and inner.is_data:
-                value, offset = inner.data, base + _start_of_data(outer.data, inner.offset, name)
-            elif inner.number == 3 and not inner.is_data and inner.count < 1 << 32 and len(numbers) < MAX_PAIRS:
-                numbers.append(inner.count)
+                value, offset = inner.data, base + inner.begin
+            elif inner.number == 3 and not inner.is_data and inner.uint < 1 << 32 and len(numbers) < MAX_PAIRS:
+                numbers.append(inner.uint)
             else:
                 raise damaged(name, base + inner.offset, f"field {inner.number} of a pair is not known")
-        yield Pair(_key(key, name, base), value, tuple(numbers) if numbers else None, offset)
+        if numbers and value is not None:
+            raise damaged(name, base, "a pair has bytes and numbers")
+        if value is None:
+            yield Pair(_key(key, name, base), b"", tuple(numbers), offset)
+        else:
+            yield Pair(_key(key, name, base), value, None, offset)
         end = base + len(outer.data)
     if end != len(view):
         raise damaged(name, end, f"{len(view) - end} bytes belong to no pair")
-
-
-def _start_of_data(view: memoryview, offset: int, name: str) -> int:
-    return read_varint(view, read_varint(view, offset, name)[1], name)[1]
 
 
 def _counted_pairs(view: memoryview, name: str) -> Iterator[Pair]:
@@ -244,7 +249,7 @@ def _encoded(pair: Pair, layout: Layout, tuning: bool) -> bytes:
             value = b"".join(number.to_bytes(4, "little") for number in pair.numbers)
         return len(key).to_bytes(4, "little") + key + len(value).to_bytes(4, "little") + value
     inner = len_field(1, key)
-    if tuning:
+    if tuning or pair.numbers is not None:
         inner += b"".join(varint(3 << 3) + varint(number) for number in pair.as_numbers())
     else:
         inner += len_field(2, pair.value)

@@ -56,7 +56,7 @@ def tuning_facts(key: str, numbers: tuple[int, ...]) -> Facts:
     if sizes:
         facts.append(("sizes", " ".join(sizes)))
     if len(numbers) in (3, 4):
-        facts.append(("local work-group", " × ".join(map(str, numbers[:-1]))))
+        facts.append(("local work-group", " x ".join(map(str, numbers[:-1]))))
         facts.append(("enqueued", f"in slices of {numbers[-1]}" if numbers[-1] else "at once"))
     else:
         facts.append(("numbers", " ".join(map(str, numbers[:64]))))

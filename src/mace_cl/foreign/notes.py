@@ -133,7 +133,9 @@ class Cursor:
     def take(self, length: int, part: str = "data") -> memoryview:
         """The next ``length`` bytes, not copied."""
         if length < 0 or self.offset < 0 or length > self.left:
-            raise damaged(self.what, self.offset, f"{part} of {length} bytes does not fit the {len(self.view)} there are")
+            raise damaged(
+                self.what, self.offset, f"{part} of {length} bytes ends beyond byte {len(self.view)}, the last"
+            )
         begin = self.offset
         self.offset += length
         return self.view[begin : self.offset]

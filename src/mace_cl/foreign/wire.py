@@ -18,12 +18,13 @@ _FIXED = {1: 8, 5: 4}
 class Field(NamedTuple):
     """One field: ``value`` is a number (unsigned; fixed ones as their bits), or the bytes of a length-delimited field.
 
-    ``offset`` is where its tag begins.
+    ``offset`` is where its tag begins, ``begin`` where its value does.
     """
 
     number: int
     value: int | memoryview
     offset: int
+    begin: int
 
     @property
     def data(self) -> memoryview:
@@ -31,7 +32,7 @@ class Field(NamedTuple):
         return memoryview(b"") if isinstance(self.value, int) else self.value
 
     @property
-    def count(self) -> int:
+    def uint(self) -> int:
         """The number; 0 where the field has bytes."""
         return self.value if isinstance(self.value, int) else 0
 
@@ -58,8 +59,9 @@ def fields(view: memoryview, what: str, spend: Callable[[], None] = lambda: None
         if not 0 < number < 1 << 29:
             raise damaged(what, begin, f"{number} is no field number")
         if wire == 0:
+            start = offset
             value, offset = read_varint(view, offset, what)
-            yield Field(number, value, begin)
+            yield Field(number, value, begin, start)
             continue
         if wire == 2:
             length, offset = read_varint(view, offset, what)
@@ -70,7 +72,7 @@ def fields(view: memoryview, what: str, spend: Callable[[], None] = lambda: None
         if length > end - offset:
             raise damaged(what, begin, f"field {number} of {length} bytes does not fit the {end - offset} left")
         data = view[offset : offset + length]
-        yield Field(number, data if wire == 2 else int.from_bytes(data, "little"), begin)
+        yield Field(number, data if wire == 2 else int.from_bytes(data, "little"), begin, offset)
         offset += length
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,14 +53,18 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
         raise ModelError(f"{name}: not an ONNX model (it has no graph); give an .onnx file")
     _check_opset(proto, name)
     _check_external(proto, source, name)
+    _check_sizes(proto, source, name)
     try:
         onnx.checker.check_model(str(source) if isinstance(source, Path) else proto)
-    except onnx.checker.ValidationError as error:
+        model = ir.serde.deserialize_model(proto)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"{name}: not a valid ONNX model: {error}; export it again") from error
-    model = ir.serde.deserialize_model(proto)
     if isinstance(source, Path):
         _set_base(model, source)
     _make_static(model, shapes or {}, name)
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None  # what the file says need not be so: shape inference finds it again
     return model
 
 
@@ -116,6 +121,40 @@ def _check_external(proto: onnx.ModelProto, source: Path | bytes, name: str) -> 
             raise ModelError(
                 f"{name}: the weights of {tensor!r} should be in {location!r} beside the model, but that file is "
                 "missing; copy it there"
+            )
+
+
+def _check_sizes(proto: onnx.ModelProto, source: Path | bytes, name: str) -> None:
+    """Refuse constants whose bytes are fewer or more than their shape and type need."""
+    import onnx
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    for tensor in _get_all_tensors(proto):
+        try:
+            bits = round(8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        except KeyError as error:
+            raise ModelError(
+                f"{name}: {tensor.name!r} has the unknown type {tensor.data_type}; export it again"
+            ) from error
+        # types of less than a byte have no NumPy type of their own size: the checker sees to them
+        needed = math.prod(tensor.dims) * bits // 8
+        outside = uses_external_data(tensor)
+        if outside and isinstance(source, Path):
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            try:
+                offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
+            except ValueError as error:
+                raise ModelError(f"{name}: the place of the weights {tensor.name!r} is no number ({error})") from error
+            size = (source.parent / entries["location"]).stat().st_size
+            if offset < 0 or length != needed or offset + length > size:
+                raise ModelError(
+                    f"{name}: the weights {tensor.name!r} need {needed} bytes, but are given as {length} from {offset} on "
+                    f"in {entries['location']!r} of {size}; copy that file anew, or export the model again"
+                )
+        elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+            raise ModelError(
+                f"{name}: the constant {tensor.name!r} of shape {list(tensor.dims)} has {len(tensor.raw_data)} bytes, "
+                f"not {needed}; export the model again"
             )
 
 

@@ -100,7 +100,11 @@ class Pool2D:
                             uses.setdefault(pixel * w.strides[1] + k * w.dilations[1], []).append(pixel)
                 for column, pixels in sorted(uses.items()):
                     code.add(f"const vec x{column} = LOAD(xp + {column * c});")
-                    step = "a{0} += x{1};" if self.kind == "average" else "a{0} = (x{1} > a{0}) | (x{1} != x{1}) ? x{1} : a{0};"
+                    step = (
+                        "a{0} += x{1};"
+                        if self.kind == "average"
+                        else "a{0} = (x{1} > a{0}) | (x{1} != x{1}) ? x{1} : a{0};"
+                    )
                     code.add(" ".join(step.format(pixel, column) for pixel in pixels))
             self._finish(code, one, tile, starts[first])
 

@@ -45,7 +45,9 @@ def _transforms(m: int, *points: Fraction) -> _Transforms:
         for index, point in enumerate(points):
             if index != skip:
                 shifted = [Fraction(0), *coefficients]
-                coefficients = [high - point * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)]
+                coefficients = [
+                    high - point * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)
+                ]
         return coefficients + [Fraction(0)] * (n - len(coefficients))
 
     rows, weights = [], []
@@ -57,9 +59,7 @@ def _transforms(m: int, *points: Fraction) -> _Transforms:
         weights.append(tuple(point**power / scale for power in range(3)))
     rows.append(tuple(product(None)))
     weights.append((Fraction(0), Fraction(0), Fraction(1)))
-    output = tuple(
-        (*(point**power for point in points), Fraction(int(power == m - 1))) for power in range(m)
-    )
+    output = tuple((*(point**power for point in points), Fraction(int(power == m - 1))) for power in range(m))
     return _Transforms(tuple(rows), tuple(weights), output)
 
 
@@ -144,7 +144,9 @@ class WinogradInput:
             with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
                 code.add(f"const int left = tw * {self.m} - {self.pads[1]};")
                 code.add(f"__global const float *restrict xp = x + ((plane * {height} + top) * {width} + left) * {c};")
-                code.add(f"__global float *restrict up = u + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};")
+                code.add(
+                    f"__global float *restrict up = u + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};"
+                )
                 for column in range(n):
                     code.add(f"const int in{column} = left + {column} >= 0 && left + {column} < {width};")
                 for row in range(n):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from mace_cl.errors import UnsupportedError
+from mace_cl.errors import ModelError, UnsupportedError
 from mace_cl.graph import array_of, attribute, describe, nodes_of, static_shape
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
 from mace_cl.kernels.reorder import Reorder
@@ -49,8 +50,9 @@ class Builder:
             producer = value.producer()
             where = describe(producer) if producer is not None else f"input {value.name!r}"
             raise UnsupportedError(
-                f"{where}: the shape of {value.name!r} is not static ({value.shape}); "
-                "give the model static input shapes (the argument `shapes`, or --shape NAME=1,3,224,224)"
+                f"{where}: the shape of {value.name!r} can't be found ({value.shape}). If it hangs on an input's, give that "
+                "(the argument `shapes`, or --shape NAME=1,3,224,224); if it hangs on data, mace-cl can't run the model yet; "
+                "if the model contradicts itself, onnx.checker.check_model(model, full_check=True) says where"
             )
         return shape
 
@@ -82,7 +84,26 @@ class Builder:
                 f"{where}: {value.name!r} is {value.dtype}; mace-cl runs float32 tensors so far. "
                 "Convert the model to float32, or remove this part from it"
             )
+        shape = self.shape(value)
+        floats = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
+        if region.size != floats * _FLOAT:
+            raise ModelError(
+                f"{value.name!r} of shape {shape} can't be a view of {region.size // _FLOAT} elements: the model contradicts "
+                "itself; export it again"
+            )
         self._regions.setdefault(value, {})[layout] = region
+
+    def expect(self, node: ir.Node, value: ir.Value | None, shape: Sequence[int]) -> None:
+        """Refuse an operand of another shape, which kernels would read out of bounds.
+
+        Raises:
+            ModelError: naming node and operand.
+        """
+        if value is not None and self.shape(value) != tuple(shape):
+            raise ModelError(
+                f"{describe(node)}: {value.name!r} has shape {self.shape(value)}, but {tuple(shape)} is needed: the model "
+                "contradicts itself; export it again"
+            )
 
     def constant(self, value: ir.Value) -> Constant:
         """A constant of the graph as an operand, as the model gives it."""

@@ -28,8 +28,11 @@ def lower_conv(builder: Builder, node: ir.Node) -> None:
         raise builder.unsupported(node, "the weights are not constant")
     batch, channels = builder.shape(x)[:2]
     outputs, groups = weights.shape[0], attribute(node, "group", 1)
-    window = builder.window(node, weights.shape[2:])
+    window = builder.window(node, attribute(node, "kernel_shape", weights.shape[2:]))
     biased = attribute(node, "operands", len(node.inputs)) > 2 and node.inputs[2] is not None
+    builder.expect(node, node.inputs[1], (outputs // groups * groups, channels // groups, *window.kernel))
+    if biased:
+        builder.expect(node, node.inputs[2], (outputs,))
     constants = [builder.constant(value) for value in node.inputs[1 : 3 if biased else 2] if value is not None]
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     c = builder.block
@@ -75,6 +78,9 @@ def lower_linear(builder: Builder, node: ir.Node) -> None:
     rows = int(np.prod(outer, initial=1))
     outputs = builder.shape(y)[-1]
     biased = attribute(node, "operands", len(node.inputs)) > 2
+    builder.expect(node, node.inputs[1], (outputs, depth))
+    if biased:
+        builder.expect(node, node.inputs[2], (outputs,))
     operands: list[Region | Constant] = [builder.region(x)]
     weights = builder.constant(node.inputs[1])
     operands.append(Constant(weights.name, weights.array.reshape(outputs, depth, 1, 1)))

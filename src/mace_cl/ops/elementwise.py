@@ -108,6 +108,10 @@ def lower(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(result)
     inputs = [value for value in node.inputs if value is not None]
     expr = Expr.parse(attribute(node, "expr"))
+    for value in inputs:
+        own = builder.shape(value)
+        if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
+            builder.expect(node, value, shape)
     varying = [value for value in inputs if array_of(value) is None]
     blocked = (
         len(shape) == 4

@@ -40,6 +40,8 @@ def lower_instance_norm(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(x)
     if len(shape) != 4 or array_of(scale) is None or array_of(shift) is None:
         raise builder.unsupported(node, f"needs a 4-D input and constant scale and bias, the input is {shape}")
+    for value in (scale, shift):
+        builder.expect(node, value, (shape[1],))
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     source = builder.blocked(x)
     problem = InstanceNorm(

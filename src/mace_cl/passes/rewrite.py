@@ -40,7 +40,7 @@ def replace(
     """
     outputs = [ir.Value(name=old.name, shape=old.shape, type=old.type) for old in node.outputs]
     new = ir.node(op_type, list(inputs), attributes=attributes, domain=domain, outputs=outputs, name=node.name)
-    new.metadata_props["mace_cl.nodes"] = " ".join(names) or nodes_of(node)
+    new.metadata_props["mace_cl.nodes"] = " ".join(dict.fromkeys(" ".join(names).split())) or nodes_of(node)
     assert node.graph is not None
     ir.convenience.replace_nodes_and_values(node.graph, node, [node], [new], list(node.outputs), outputs)
     return new

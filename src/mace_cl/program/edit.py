@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mace_cl.errors import ProgramError
 from mace_cl.program.policy import same_device
-from mace_cl.program.program import Program, Target, Unit
+from mace_cl.program.program import Program, Target
 from mace_cl.schedule import Kernel
 
 __all__ = [
@@ -192,7 +192,7 @@ def _united(old: Target, new: Target) -> Target:
 
 
 def _stripped(target: Target, constants: bool, binaries: bool) -> Target:
-    units = tuple(Unit(unit.kernels, None) for unit in target.units) if binaries else target.units
+    units = tuple(replace(unit, binary=None) for unit in target.units) if binaries else target.units
     return replace(
         target, units=units, constants=None if constants and target.schedule.constant_bytes else target.constants
     )

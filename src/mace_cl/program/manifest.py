@@ -55,7 +55,7 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
 
     With a ``cipher`` sources and constants are encrypted.
     Every section's offset is still 1; as offsets have a fixed width, the manifest's size is final.
-    Sections come in the order sources, binaries, constants.
+    Sections come in the order sources, binaries, constants and golden values by target.
 
     Raises:
         ValueError: the program has more parts than a reader takes.
@@ -90,17 +90,21 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
             ),
             schedule=_to_schedule(target.schedule, target_sources),
             units=[
-                pb.Unit(kernels=unit.kernels, binary=binary)
+                pb.Unit(kernels=unit.kernels, binary=binary, safe=unit.safe)
                 if binary is None
                 else pb.Unit(
                     kernels=unit.kernels,
                     binary=binary,
+                    safe=unit.safe,
                     bond=_bond(manifest, target, target_sources, unit.kernels, binary),
                 )
                 for unit, binary in zip(target.units, target_binaries, strict=True)
             ],
             constants=None if not constants else sections.add(pb.KIND_CONSTANTS, constants),
             provenance=_to_pairs(target.provenance),
+            golden=[
+                pb.Golden(output=name, values=sections.add(pb.KIND_GOLDEN, values)) for name, values in target.golden
+            ],
         )
     _bound(manifest)
     return manifest, sections.payloads
@@ -174,7 +178,13 @@ def _bound(manifest: pb.Manifest) -> None:
     count(len(manifest.options), len(manifest.sections), _TARGET_PARTS * len(manifest.targets))
     for target in manifest.targets:
         schedule = target.schedule
-        count(len(target.provenance), len(target.signature.properties), len(target.units), len(schedule.kernels))
+        count(
+            len(target.provenance),
+            len(target.golden),
+            len(target.signature.properties),
+            len(target.units),
+            len(schedule.kernels),
+        )
         count(len(schedule.inputs), len(schedule.outputs), len(schedule.slots), len(schedule.launches))
         count(*(len(unit.kernels) for unit in target.units))
         count(*(len(port.shape) for ports in (schedule.inputs, schedule.outputs) for port in ports))
@@ -236,11 +246,15 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
                         binary=content(unit.binary, pb.KIND_BINARY, f"unit {number}")
                         if unit.HasField("binary")
                         else None,
+                        safe=unit.safe,
                     )
                     for number, unit in enumerate(target.units)
                 ),
                 constants=constants(target),
                 provenance=_from_pairs(target.provenance),
+                golden=tuple(
+                    (one.output, content(one.values, pb.KIND_GOLDEN, "a golden output")) for one in target.golden
+                ),
             )
             for target in manifest.targets
         ),

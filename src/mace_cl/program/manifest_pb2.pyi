@@ -12,6 +12,7 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_SOURCE: _ClassVar[Kind]
     KIND_BINARY: _ClassVar[Kind]
     KIND_CONSTANTS: _ClassVar[Kind]
+    KIND_GOLDEN: _ClassVar[Kind]
 
 class Space(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -22,6 +23,7 @@ KIND_UNSPECIFIED: Kind
 KIND_SOURCE: Kind
 KIND_BINARY: Kind
 KIND_CONSTANTS: Kind
+KIND_GOLDEN: Kind
 SPACE_UNSPECIFIED: Space
 SPACE_ARENA: Space
 SPACE_CONSTANTS: Space
@@ -79,18 +81,28 @@ class Section(_message.Message):
     def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crc32: _Optional[int] = ..., sha256: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("signature", "schedule", "units", "constants", "provenance")
+    __slots__ = ("signature", "schedule", "units", "constants", "provenance", "golden")
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     CONSTANTS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_FIELD_NUMBER: _ClassVar[int]
     signature: Signature
     schedule: Schedule
     units: _containers.RepeatedCompositeFieldContainer[Unit]
     constants: int
     provenance: _containers.RepeatedCompositeFieldContainer[Pair]
-    def __init__(self, signature: _Optional[_Union[Signature, _Mapping]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ..., constants: _Optional[int] = ..., provenance: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ...) -> None: ...
+    golden: _containers.RepeatedCompositeFieldContainer[Golden]
+    def __init__(self, signature: _Optional[_Union[Signature, _Mapping]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ..., constants: _Optional[int] = ..., provenance: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[Golden, _Mapping]]] = ...) -> None: ...
+
+class Golden(_message.Message):
+    __slots__ = ("output", "values")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    output: str
+    values: int
+    def __init__(self, output: _Optional[str] = ..., values: _Optional[int] = ...) -> None: ...
 
 class Signature(_message.Message):
     __slots__ = ("vendor", "device", "driver", "platform", "platform_version", "device_version", "c_version", "properties")
@@ -113,14 +125,16 @@ class Signature(_message.Message):
     def __init__(self, vendor: _Optional[str] = ..., device: _Optional[str] = ..., driver: _Optional[str] = ..., platform: _Optional[str] = ..., platform_version: _Optional[str] = ..., device_version: _Optional[str] = ..., c_version: _Optional[str] = ..., properties: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ...) -> None: ...
 
 class Unit(_message.Message):
-    __slots__ = ("kernels", "binary", "bond")
+    __slots__ = ("kernels", "binary", "safe", "bond")
     KERNELS_FIELD_NUMBER: _ClassVar[int]
     BINARY_FIELD_NUMBER: _ClassVar[int]
+    SAFE_FIELD_NUMBER: _ClassVar[int]
     BOND_FIELD_NUMBER: _ClassVar[int]
     kernels: _containers.RepeatedScalarFieldContainer[int]
     binary: int
+    safe: bool
     bond: bytes
-    def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ..., bond: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ..., safe: bool = ..., bond: _Optional[bytes] = ...) -> None: ...
 
 class Schedule(_message.Message):
     __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches")

@@ -39,7 +39,7 @@ from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, open_program
 from mace_cl.program.program import Pairs, Program
 
-__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "quarantine", "same_device"]
+__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "open_trusted", "quarantine", "same_device"]
 
 SET_ASIDE = frozenset({"damaged", "future-version", "not-a-program"})
 """Codes for which the file is renamed (`quarantine`) before another is written in its place."""
@@ -63,21 +63,34 @@ class Decision:
 def examine(
     path: Path, *, key: Key | None = None, trusted_keys: Sequence[str] = (), store_dir: Path | None = None
 ) -> Opened | MaceClError | None:
-    """The opened file, the error that opening it gave, or None where there is none: input of `decide`.
-
-    ``key`` is for an encrypted file; ``trusted_keys`` and ``store_dir`` are those of `mace_cl.program.seal.admit`.
-    """
+    """What `open_trusted` gives, the error that it raised, or None where there is no file: input of `decide`."""
     if not os.path.lexists(path):
         return None
     try:
-        opened = open_program(path, key)
-        if trusted_keys:
-            from mace_cl.program.seal import admit
-
-            return admit(opened, trusted_keys, store_dir)
-        return opened
+        return open_trusted(path, key=key, trusted_keys=trusted_keys, store_dir=store_dir)
     except (ProgramError, StorageError) as error:
         return error
+
+
+def open_trusted(
+    source: Path | str | bytes | memoryview,
+    *,
+    key: Key | None = None,
+    trusted_keys: Sequence[str] = (),
+    store_dir: Path | None = None,
+) -> Opened:
+    """Opens a program to use it: `mace_cl.program.format.open_program`, then `mace_cl.program.seal.admit`.
+
+    Raises:
+        ProgramError, StorageError: as those two.
+        SettingsError: a trusted key can't be read.
+    """
+    opened = open_program(source, key)
+    if not trusted_keys:
+        return opened
+    from mace_cl.program.seal import admit
+
+    return admit(opened, trusted_keys, store_dir)
 
 
 def decide(

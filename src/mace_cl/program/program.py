@@ -44,11 +44,13 @@ class ModelIdentity:
 class Unit:
     """One OpenCL program object: which of the schedule's kernels it holds, and the driver's binary of it.
 
-    ``binary`` is None where the kernels have to be built from their sources.
+    ``binary`` is None where the kernels have to be built from their sources; ``safe`` says that this is
+    done without the compiler's optimisations, as the driver gets these kernels wrong with them.
     """
 
     kernels: tuple[int, ...]
     binary: bytes | memoryview | None
+    safe: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Target:
     """The part of a program that is for one device: its schedule, binaries and prepacked weights.
 
     ``constants`` is one blob of ``schedule.constant_bytes`` bytes, or None when the weights are not
-    inside.  ``provenance`` says how the part came about: tuning, measurements, history.
+    inside.  ``provenance`` says how the part came about: tuning, measurements, history.  ``golden`` holds
+    for each output its name and fp32 samples of what the golden inputs give (`mace_cl.runtime.golden`).
     """
 
     signature: Signature
@@ -64,6 +67,7 @@ class Target:
     units: tuple[Unit, ...]
     constants: memoryview | None
     provenance: Pairs = ()
+    golden: tuple[tuple[str, memoryview], ...] = ()
 
     def check(self) -> None:
         """Prove that every index and size fits what it refers to.
@@ -92,6 +96,9 @@ class Target:
                 raise ValueError(f"unit {number} holds no kernel")
             if unit.binary is not None and not len(unit.binary):
                 raise ValueError(f"unit {number} has an empty binary")
+        for name, values in self.golden:
+            if name not in {port.name for port in schedule.outputs} or values.nbytes % 4:
+                raise ValueError(f"golden values of {name!r}, {values.nbytes} bytes, are of no output")
         if self.constants is not None and self.constants.nbytes != schedule.constant_bytes:
             raise ValueError(f"{self.constants.nbytes} bytes of constants, not {schedule.constant_bytes}")
 

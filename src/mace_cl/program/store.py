@@ -13,11 +13,11 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mace_cl.errors import MaceClError, ProgramError, StorageError
-from mace_cl.program.format import Scanned, scan
+from mace_cl.errors import MaceClError, StorageError
+from mace_cl.program.format import scan
 from mace_cl.program.program import Pairs
 
 __all__ = ["Entry", "Store", "Swept"]
@@ -97,6 +97,10 @@ class Store:
                 "Name another directory for it, or run without a store."
             ) from error
 
+    def lock_path(self, path: Path) -> Path:
+        """What stands for a file outside the store in `lock`: its name here."""
+        return self.directory / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.outside"
+
     @contextmanager
     def lock(self, path: Path, timeout: float) -> Iterator[bool]:
         """Keeps other processes from compiling for ``path`` meanwhile; waits at most ``timeout`` seconds.
@@ -130,11 +134,18 @@ class Store:
         """
         return [_look(entry) for entry in self._programs()]
 
+    def verify(self) -> list[Entry]:
+        """As `entries`, but every byte is read and compared with its checksums, SHA-256 included.
+
+        Raises:
+            StorageError: the directory can't be read.
+        """
+        return [_look(entry, thoroughly=True) for entry in self._programs()]
+
     def find(self, name: str) -> list[Path]:
-        """The programs whose file name, or whose model's SHA-256 (from 8 digits on), begins with ``name``."""
-        names = [path.name for path, _, _ in self._programs()]
-        return [self.directory / found for found in names if len(name) >= 8 and found.startswith(name[:16])
-                and (found.startswith(name) or re.fullmatch("[0-9a-f]{17,64}", name))]  # fmt: skip
+        """The programs whose file name begins with ``name``, or that were made from the model of that SHA-256."""
+        beginning = name[:16] + "-" if re.fullmatch("[0-9a-f]{64}", name) else name
+        return [path for path, _, _ in self._programs() if path.name.startswith(beginning)]
 
     def pin(self, path: Path, pinned: bool = True) -> None:
         """Keeps a program from being evicted, or no longer.
@@ -228,16 +239,20 @@ class Store:
         return found
 
 
-def _look(found: tuple[Path, int, float]) -> Entry:
+def _look(found: tuple[Path, int, float], thoroughly: bool = False) -> Entry:
     path, size, used = found
-    pinned = path.with_name(path.name + ".pin").exists()
+    entry = Entry(path, size, used, path.with_name(path.name + ".pin").exists())
     try:
-        file: Scanned = scan(path)
+        file = scan(path)
+        if thoroughly:
+            file.verify()
+            file.verify_hashes()
     except MaceClError as error:
-        return Entry(path, size, used, pinned, problem=str(error))
+        return replace(entry, problem=str(error))
     manifest = file.manifest
     devices = tuple(dict.fromkeys(target.signature.device for target in manifest.targets))
-    return Entry(path, size, used, pinned, manifest.model.name, manifest.model.sha256, devices, manifest.engine)
+    model = manifest.model
+    return replace(entry, model=model.name, model_sha256=model.sha256, devices=devices, engine=manifest.engine)
 
 
 def _remove(path: Path) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError
+from mace_cl.runtime.child import Child, Died
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
 if TYPE_CHECKING:
@@ -25,12 +23,14 @@ __all__ = ["Progress", "build_source", "compile_units", "load_binary", "schedule
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-_PACKAGE_ROOT = str(Path(__file__).parents[2])
-_START = f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); from mace_cl.runtime.worker import main; sys.exit(main())"
+SAFE_OPTION = "-cl-opt-disable"
+"""What the safe variant of a kernel is built with besides the schedule's options."""
 
 
-def build_source(context: pyopencl.Context, schedule: Schedule, kernels: Sequence[int]) -> pyopencl.Program:
-    """Compile kernels of the schedule into one program object.
+def build_source(
+    context: pyopencl.Context, schedule: Schedule, kernels: Sequence[int], safe: bool = False
+) -> pyopencl.Program:
+    """Compile kernels of the schedule into one program object; ``safe`` without the compiler's optimisations.
 
     Raises:
         BuildError: the driver refused the text; the message holds its log.
@@ -39,7 +39,8 @@ def build_source(context: pyopencl.Context, schedule: Schedule, kernels: Sequenc
 
     source = "\n".join(schedule.kernels[index].source for index in kernels)
     try:
-        return _built(pyopencl.Program(context, source), schedule.build_options)
+        options = f"{schedule.build_options} {SAFE_OPTION}" if safe else schedule.build_options
+        return _built(pyopencl.Program(context, source), options)
     except pyopencl.Error as error:
         names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
@@ -93,6 +94,8 @@ def compile_units(
 ) -> list[tuple[tuple[int, ...], bytes]]:
     """Compile all kernels, in ``jobs`` processes at once, and return (kernels, binary) of each unit.
 
+    A schedule without kernels, such as that of a model that only reshapes, has no unit.
+
     Raises:
         DeviceError: the device can't compile.
         BuildError: the driver refused a kernel, or its compiler died.
@@ -100,49 +103,54 @@ def compile_units(
     if not device.can_compile:
         raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
     groups = split(schedule, jobs)
+    if not groups:
+        return []
     total, done = len(schedule.kernels), 0
     if progress:
         progress("compiling kernels", 0, total)
     results: dict[tuple[int, ...], bytes] = {}
     with tempfile.TemporaryDirectory(prefix="mace-cl-") as folder, ThreadPoolExecutor(len(groups)) as pool:
-        processes: list[subprocess.Popen[str]] = []
+        children = [Child("mace_cl.runtime.worker", "build") for _ in groups]
         try:
-            waiting = {}
-            for number, group in enumerate(groups):
-                process = _start_worker()
-                processes.append(process)
-                request = _request(device, schedule, group, Path(folder) / f"{number}.bin")
-                waiting[pool.submit(_finish_worker, process, request, schedule)] = group
+            waiting = {
+                pool.submit(_build, child, device, schedule, group, Path(folder) / f"{number}.bin"): group
+                for number, (child, group) in enumerate(zip(children, groups, strict=True))
+            }
             for future in as_completed(waiting):
                 results[waiting[future]] = future.result()
                 done += len(waiting[future])
                 if progress:
                     progress("compiling kernels", done, total)
         finally:
-            for process in processes:
-                process.kill()
+            for child in children:
+                child.kill()
     return [(group, results[group]) for group in groups]
 
 
-def _start_worker() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _START],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def _request(device: Device, schedule: Schedule, kernels: tuple[int, ...], binary: Path) -> dict[str, Any]:
+def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int, ...], binary: Path) -> bytes:
     first: dict[int, Launch] = {}
     for launch in schedule.launches:
         first.setdefault(launch.kernel, launch)
-    return {
+    request = {
         "device": device.runtime,
         "signature": device.signature.digest(),
         "options": schedule.build_options,
+        "safe": False,
         "kernels": [asdict(schedule.kernels[index]) for index in kernels],
         "launches": [asdict(first[index]) for index in kernels],
         "binary": str(binary),
     }
+    try:
+        said = child.ask(request)
+    except Died as error:
+        names = ", ".join(schedule.kernels[index].name for index in kernels)
+        raise BuildError(
+            f"the compiler of {device.name} ({device.runtime}) died on the kernels {names}: {error}. "
+            "Please report this; another device may work (--device)"
+        ) from error
+    if not said["ok"]:
+        raise BuildError(said["error"])
+    return binary.read_bytes()
 
 
 def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]:
@@ -156,19 +164,3 @@ def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]
         for number, one in enumerate(request["launches"])
     )  # fmt: skip
     return Schedule((), (), kernels, launches, 0, 0, request["options"]), list(range(len(kernels)))
-
-
-def _finish_worker(process: subprocess.Popen[str], request: dict[str, Any], schedule: Schedule) -> bytes:
-    output, errors = process.communicate(json.dumps(request) + "\n")
-    answer = next((line for line in reversed(output.splitlines()) if line.startswith("{")), None)
-    names = ", ".join(one["name"] for one in request["kernels"])
-    if answer is None:
-        tail = " / ".join(errors.strip().splitlines()[-3:])
-        raise BuildError(
-            f"the compiler of {request['device']} died (exit code {process.returncode}) on the kernels {names}: "
-            f"{tail}. Please report this; another device may work (--device)"
-        )
-    said = json.loads(answer)
-    if not said["ok"]:
-        raise BuildError(said["error"])
-    return Path(request["binary"]).read_bytes()

@@ -38,6 +38,7 @@ class Executor:
         self.device = device
         self._cl = cl
         self._lock = threading.Lock()
+        self._closed = False
         self._queue = cl.CommandQueue(context)
         flags = cl.mem_flags
         try:
@@ -77,7 +78,7 @@ class Executor:
         """All outputs by name; results go into ``outputs`` where an array is given.
 
         Raises:
-            InputError: a name, dtype or shape does not fit.
+            InputError: a name, dtype or shape does not fit, or the executor is closed.
             DeviceError: the device failed.
         """
         arrays = self._checked_inputs(inputs)
@@ -85,6 +86,8 @@ class Executor:
         cl, queue = self._cl, self._queue
         enqueue = cl.enqueue_nd_range_kernel
         with self._lock:
+            if self._closed:
+                raise InputError("this runtime is closed; make a new one, or run it before it is closed")
             try:
                 for name, array in arrays.items():
                     cl.enqueue_copy(queue, self._ports[name][1], array, is_blocking=False)
@@ -118,9 +121,32 @@ class Executor:
             name: outputs[name] if name in outputs else np.empty(port.shape, port.dtype) for name, port in ports.items()
         }
 
+    def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Put inputs in place without running."""
+        for name, array in inputs.items():
+            self._cl.enqueue_copy(self._queue, self._ports[name][1], array)
+
+    def launch(self, number: int) -> None:
+        """Run one launch of the schedule and wait for it."""
+        self._cl.enqueue_nd_range_kernel(self._queue, *self._launches[number])
+        self._queue.finish()
+
+    def read(self, slot: Slot) -> NDArray[np.float32]:
+        """The fp32 values that a slot holds now."""
+        values = np.empty(slot.size // 4, np.float32)
+        self._cl.enqueue_copy(self._queue, values, self._part(slot))
+        return values
+
+    def copy_arena(self, other: Executor) -> None:
+        """Take over all intermediate values of an executor of the same schedule and context."""
+        self._cl.enqueue_copy(self._queue, self._arena, other._arena).wait()
+
     def close(self) -> None:
-        """Release the device's memory; the executor can't run after."""
+        """Release the device's memory; the executor can't run after.  Closing it again does nothing."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             self._launches.clear()
             self._ports.clear()
             for part in self._parts.values():
@@ -160,4 +186,4 @@ def _checked(value: Any, port: Port, what: str) -> NDArray[Any]:
         )
     if array.shape != port.shape:
         raise InputError(f"{what} {port.name!r} has shape {list(array.shape)}, the model has {list(port.shape)}")
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)

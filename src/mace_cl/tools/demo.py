@@ -190,12 +190,11 @@ def _timed(request: dict[str, Any], progress: Progress) -> tuple[float, dict[str
 
 def _child(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """A process that finds no driver's cache filled and none of ours."""
-    with tempfile.TemporaryDirectory(prefix="mace-cl-cache-") as cache:
+    answer: dict[str, Any] | None = None
+    with tempfile.TemporaryDirectory(prefix="mace-cl-cache-") as cache, tempfile.TemporaryFile("w+") as log:
         environment = os.environ | dict.fromkeys((*_DRIVER_CACHES, "MACE_CL_STORE_DIR"), cache)
         command = [sys.executable, "-c", _CHILD, json.dumps(request)]
-        with tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-            answer: dict[str, Any] | None = None
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
@@ -206,9 +205,8 @@ def _child(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
                 code = process.wait()
             finally:
                 process.kill()
-                process.wait()
-            log.seek(0)
-            tail = " / ".join(log.read().strip().splitlines()[-3:])
+        log.seek(0)
+        tail = " / ".join(log.read().strip().splitlines()[-3:])
     if answer is None or code:
         raise errors.MaceClError(f"a process of the demonstration ({request['do']}) ended with {code}: {tail}")
     if "error" in answer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.errors import InputError, ProgramError
+from mace_cl.errors import ForeignError, InputError, ProgramError
 
 if TYPE_CHECKING:
     from mace_cl.program.inspect import Inspection
@@ -39,7 +39,7 @@ def run(args: InspectArgs) -> InspectResult:
         DamagedError: it is damaged.
         StorageError: it can't be read.
     """
-    from mace_cl.program.format import ForeignError, open_program
+    from mace_cl.program.format import open_program
     from mace_cl.program.inspect import summary, text
 
     if not args.file.exists():

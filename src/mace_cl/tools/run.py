@@ -109,6 +109,8 @@ def run(args: RunArgs) -> RunResult:
 
     if not args.model.is_file():
         raise InputError(f"{args.model}: no such file; check the path")
+    if args.program is not None:
+        _refuse_model(args.program)
     tensors.check_files(args.inputs)
     tensors.check_outputs(args.outputs)
     labels = _read_labels(args.labels) if args.labels else None
@@ -150,6 +152,19 @@ def run(args: RunArgs) -> RunResult:
         return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings)
 
 
+def _refuse_model(program: Path) -> None:
+    """A model is not set aside for a compiled program, as other files are: it was given by mistake."""
+    from mace_cl.program.recognise import looks_like
+
+    if program.is_file():
+        with program.open("rb") as file:
+            kind = looks_like(memoryview(file.read(16)))
+        if kind == "an ONNX model":
+            raise InputError(
+                f"--program {program}: is {kind}; give the model first, and here the file of its compiled program"
+            )
+
+
 def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
     """The inputs of a model or program, which is not compiled for that."""
     from mace_cl.program.format import is_program, open_program
@@ -164,7 +179,11 @@ def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
     graph = load(args.model, args.shapes).graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     return [
-        PortView(str(value.name), value.dtype.numpy().name if value.dtype else "?", tuple(map(int, value.shape or ())))  # type: ignore[call-overload]
+        PortView(
+            str(value.name),
+            value.dtype.numpy().name if value.dtype else "of unknown type",
+            value.shape.numpy() if value.shape else (),
+        )
         for value in inputs
     ]
 

@@ -14,28 +14,28 @@ options {
 }
 sections {
   kind: KIND_SOURCE
-  offset: 1792
+  offset: 1856
   length: 32
   crc32: 3264000065
   sha256: "1230504b162ed48b0deb76c22dd33cd33ec3626513c2803650fa7ea98b360c4c"
 }
 sections {
   kind: KIND_SOURCE
-  offset: 1856
+  offset: 1920
   length: 26
   crc32: 414223290
   sha256: "7b02e83e90ed89b010a6a6d3feec458be80b00fde9fb73ecb055771d63dfb711"
 }
 sections {
   kind: KIND_BINARY
-  offset: 1920
+  offset: 1984
   length: 17
   crc32: 4245956460
   sha256: "e48b5993c369883583b21425514a10f62e1e9d2c8f1dfc38581750c1ce270942"
 }
 sections {
   kind: KIND_BINARY
-  offset: 1984
+  offset: 2048
   length: 13
   crc32: 704538457
   sha256: "4a055b89c68b197dc9b9c4af3d71c15e886342db35c7fa130c296a6f61e08366"
@@ -153,10 +153,12 @@ targets {
   units {
     kernels: 0
     binary: 2
+    bond: "u^<\026l\263\326\260\332\324\277\244\372\314p\375n\215\303#b\334\200 \372\013\006\005@\217\251T"
   }
   units {
     kernels: 1
     binary: 3
+    bond: "\n\"\246\260\2630\374\310\203\021\347DG\250{\001\t\371\277\247a(\021\201\352t\276\270\202\312\201\247"
   }
   constants: 4
   provenance {
@@ -273,6 +275,7 @@ targets {
   units {
     kernels: 1
     binary: 3
+    bond: "\232\215/\333\225\1772[\372\014)\354\300)\314y\214\337!l|1\224\013\206\272\271\365^\016\202\034"
   }
   constants: 4
 }

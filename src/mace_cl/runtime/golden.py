@@ -1,0 +1,77 @@
+"""Golden vectors: inputs that need no storing, and what the network must answer to them.
+
+The inputs follow from a formula over the element's index, the same on every machine and NumPy; the
+outputs are kept in the program file, at most `MOST_VALUES` of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.schedule import Port
+
+__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "compare", "golden_inputs", "sample"]
+
+MOST_VALUES = 16384
+"""Values that are kept of one output; of larger ones, evenly spaced elements."""
+
+TOLERANCE = 1e-3
+"""The greatest difference, as a share of the output's largest magnitude, that is taken for rounding."""
+
+
+def golden_inputs(ports: Iterable[Port]) -> dict[str, NDArray[Any]]:
+    """fp32 values in [-1.7, 1.7), of unit variance, from the bits of each element's index.
+
+    The mixing steps are those of MurmurHash3's finaliser (Appleby, 2011).
+    """
+    inputs = {}
+    for number, port in enumerate(ports):
+        count = int(np.prod(port.shape, initial=1))
+        bits = np.arange(count, dtype=np.uint32) + np.uint32(0x9E3779B9 * (number + 1) % 2**32)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            bits ^= bits >> np.uint32(shift)
+            bits *= np.uint32(factor)
+        bits ^= bits >> np.uint32(16)
+        unit = bits.astype(np.float64) / 2**31 - 1
+        inputs[port.name] = (unit * np.sqrt(3)).astype(port.dtype).reshape(port.shape)
+    return inputs
+
+
+def sample(output: NDArray[Any]) -> NDArray[np.float32]:
+    """At most `MOST_VALUES` values of an output, evenly spaced in row-major order."""
+    flat = output.reshape(-1)
+    step = -(-flat.size // MOST_VALUES)
+    return np.ascontiguousarray(flat[::step], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The output that departs most: its name, and by how much of its largest magnitude."""
+
+    output: str
+    relative: float
+
+
+def compare(expected: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> Difference | None:
+    """The worst output if it departs from its golden values by more than `TOLERANCE`, else None.
+
+    NaN and infinities must stand where they stood.
+    """
+    worst = Difference("", 0.0)
+    for name, wanted in expected.items():
+        given = sample(outputs[name])
+        if given.shape != wanted.shape or not np.array_equal(np.isfinite(given), np.isfinite(wanted)):
+            return Difference(name, float("inf"))
+        finite = np.isfinite(wanted)
+        if not finite.any():
+            continue
+        scale = max(float(np.abs(wanted[finite]).max()), 1e-30)
+        relative = float(np.abs(given[finite] - wanted[finite]).max()) / scale
+        if relative > worst.relative:
+            worst = Difference(name, relative)
+    return worst if worst.relative > TOLERANCE else None

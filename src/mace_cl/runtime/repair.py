@@ -1,0 +1,46 @@
+"""Find the kernels that a driver compiles wrongly, by comparing each with its build without optimisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.device.device import Device
+from mace_cl.runtime.build import build_source
+from mace_cl.runtime.executor import Executor
+from mace_cl.runtime.golden import TOLERANCE, golden_inputs
+from mace_cl.schedule import Schedule
+
+__all__ = ["wrong_kernels"]
+
+
+def wrong_kernels(
+    device: Device, context: Any, schedule: Schedule, executor: Executor, constants: NDArray[np.uint8]
+) -> tuple[int, ...]:
+    """Indices of the kernels whose result differs from that of their safe build, in order of launch.
+
+    The safe build (``-cl-opt-disable``) runs the golden inputs; before each launch its arena is copied
+    to the executor under suspicion, so that one wrong kernel does not blame those after it.
+
+    Raises:
+        BuildError: the safe build fails.
+    """
+
+    everything = range(len(schedule.kernels))
+    safe_program = build_source(context, schedule, everything, safe=True)
+    wrong: dict[int, None] = {}
+    with Executor(device, context, schedule, [(everything, safe_program)], constants) as safe:
+        safe.upload(golden_inputs(schedule.inputs))
+        for number, launch in enumerate(schedule.launches):
+            executor.copy_arena(safe)
+            executor.launch(number)
+            safe.launch(number)
+            given, wanted = executor.read(launch.args[-1]), safe.read(launch.args[-1])
+            scale = max(float(np.nanmax(np.abs(wanted), initial=0.0)), 1e-30)
+            with np.errstate(invalid="ignore"):
+                close = np.abs(given - wanted) <= TOLERANCE * scale
+            if not np.all(close | (given == wanted) | (np.isnan(given) & np.isnan(wanted))):
+                wrong[launch.kernel] = None
+    return tuple(wrong)

@@ -1,0 +1,132 @@
+"""Published networks: the outputs of other engines, and the right answers.
+
+The folder ``../shared/real`` beside the checkout holds them; each has a ``SOURCE.txt`` that says where it
+comes from and how the answer is known.  Their inputs are the ``in:`` arrays of the ``ref`` files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from support import Array, Outputs, Start, difference
+
+from mace_cl.runtime.executor import Executor
+
+FOLDER = Path(__file__).parents[3] / "shared" / "real"
+TOLERANCE = 1e-4
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="the real networks are not beside the checkout (../shared/real)"
+)
+
+Run = Callable[[str, str], tuple[Outputs, Outputs]]
+
+
+@pytest.fixture(scope="module")
+def run(start: Start) -> Iterator[Run]:
+    """Run a network on the inputs of a reference file: its outputs, and what the file says they are."""
+    executors: dict[str, Executor] = {}
+
+    def call(network: str, name: str) -> tuple[Outputs, Outputs]:
+        if network not in executors:
+            executors[network] = start(FOLDER / network)
+        with np.load((FOLDER / network).parent / "ref" / f"{name}.npz") as arrays:
+            inputs = {key[3:]: arrays[key] for key in arrays if key.startswith("in:")}
+            expected = {key[4:]: arrays[key] for key in arrays if key.startswith("out:")}
+        return executors[network].run(inputs), expected
+
+    yield call
+    for executor in executors.values():
+        executor.close()
+
+
+def agrees(got: Outputs, expected: Outputs) -> None:
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        assert difference(got[name], array) <= TOLERANCE, name
+
+
+def separate(boxes: Array, scores: Array, overlap: float) -> list[int]:
+    """Non-maximum suppression of boxes (x1, y1, x2, y2): indices of those kept, the best first."""
+    kept: list[int] = []
+    for index in np.argsort(-scores).tolist():
+        left_top = np.maximum(boxes[index, :2], boxes[kept, :2])
+        right_bottom = np.minimum(boxes[index, 2:], boxes[kept, 2:])
+        shared = np.prod(np.maximum(right_bottom - left_top, 0), axis=-1)
+        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
+        if np.all(shared <= overlap * (area[index] + area[kept] - shared)):
+            kept.append(index)
+    return kept
+
+
+def priors() -> NDArray[np.float64]:
+    """The boxes (cx, cy, w, h) that RFB-320's raw outputs are offsets from, relative to its 320×240 image."""
+    found = []
+    for stride, sizes in ((8, (10, 16, 24)), (16, (32, 48)), (32, (64, 96)), (64, (128, 192, 256))):
+        for row in range(-(-240 // stride)):
+            for column in range(-(-320 // stride)):
+                centre = ((column + 0.5) * stride / 320, (row + 0.5) * stride / 240)
+                found += [(*centre, size / 320, size / 240) for size in sizes]
+    return np.clip(np.array(found), 0, 1)
+
+
+@pytest.mark.parametrize(("photo", "faces"), [("2", 4), ("5", 1), ("13", 2), ("20", 10)])
+@pytest.mark.parametrize("variant", ["", "_simplified"])
+def test_faces(run: Run, photo: str, faces: int, variant: str) -> None:
+    got, expected = run(f"linzaer_rfb320/version-RFB-320{variant}.onnx", f"{photo}_onnx{variant}")
+    agrees(got, expected)
+    scores, boxes = got["scores"][0, :, 1], got["boxes"][0].astype(np.float64)
+    if variant:
+        prior = priors()
+        centre = prior[:, :2] + boxes[:, :2] * 0.1 * prior[:, 2:]
+        size = prior[:, 2:] * np.exp(boxes[:, 2:] * 0.2)
+        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    sure = scores > 0.7
+    assert len(separate(boxes[sure], scores[sure], 0.3)) == faces
+
+
+def test_persons(run: Run) -> None:
+    got, expected = run("fastestdet/FastestDet.onnx", "3_onnx")
+    agrees(got, expected)
+    (grid,) = got.values()
+    _, _, height, width = grid.shape
+    cells = grid[0].reshape(85, -1).T
+    scores, classes = cells[:, 0] * cells[:, 5:].max(axis=1), cells[:, 5:].argmax(axis=1)
+    index = np.arange(height * width)
+    corner = np.stack([index % width, index // width], axis=1)
+    centre = (corner + np.tanh(cells[:, 1:3])) / (width, height)
+    size = 1 / (1 + np.exp(-cells[:, 3:5]))
+    boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    sure = np.flatnonzero(scores > 0.65)
+    kept = sure[separate(boxes[sure], scores[sure], 0.45)]
+    names = (FOLDER / "fastestdet" / "coco.names").read_text().split("\n")
+    assert [names[number] for number in classes[kept]] == ["person"] * 4
+
+
+def test_no_persons(run: Run) -> None:
+    agrees(*run("fastestdet/FastestDet.onnx", "4_onnx"))
+
+
+@pytest.mark.parametrize(("number", "digit"), [(0, 2), (1, 0), (2, 9)])
+def test_digits(run: Run, number: int, digit: int) -> None:
+    got, expected = run("mnist8/model.onnx", f"set{number}")
+    agrees(got, expected)
+    (logits,) = got.values()
+    assert logits.argmax() == digit
+    assert difference(logits, published("mnist8", f"set{number}_output_0.pb")) <= TOLERANCE
+
+
+def test_super_resolution(run: Run) -> None:
+    got, expected = run("superres10/model.onnx", "set0")
+    agrees(got, expected)
+    assert difference(got["output"], published("superres10", "set0_output_0.pb")) <= TOLERANCE
+
+
+def published(network: str, name: str) -> Array:
+    array: Array = onnx.numpy_helper.to_array(onnx.load_tensor(FOLDER / network / name))
+    return array

@@ -1,0 +1,191 @@
+"""What tests share: models written as text, their reference outputs, executors without other processes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx.shape_inference
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from mace_cl.compiler import prepare
+from mace_cl.device import Device
+from mace_cl.runtime.build import build_source
+from mace_cl.runtime.executor import Executor
+
+Array = NDArray[Any]
+Oracle = Literal["reference", "onnxruntime"]
+"""ONNX's own evaluator, or ONNX Runtime without its optimiser: the latter where the former is wrong or slow."""
+
+Outputs = dict[str, Array]
+Start = Callable[[onnx.ModelProto | Path], Executor]
+
+NEWEST_OPSET = 21
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A small graph in ONNX's text syntax: inputs are named ``x…``, outputs ``y…``, other ``values`` are constants."""
+
+    name: str
+    body: str
+    values: Mapping[str, Array]
+    opset: int
+    oracle: Oracle
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def nodes(self) -> list[onnx.NodeProto]:
+        graph = onnx.parser.parse_graph(f"g () => () {{ {self.body} }}")
+        return list(graph.node)
+
+    @cached_property
+    def inputs(self) -> Outputs:
+        return {name: value for name, value in self.values.items() if name.startswith("x")}
+
+    @cached_property
+    def expected(self) -> Outputs:
+        return reference(model_of(self), self.inputs, self.oracle)
+
+
+def case(
+    name: str,
+    body: str,
+    *,
+    opset: int = NEWEST_OPSET,
+    oracle: Oracle = "reference",
+    **values: Array | np.generic | Sequence[int] | Sequence[float],
+) -> Case:
+    """A case whose values are arrays, lists (constants of int64 or float32), or tuples (shapes to fill)."""
+    arrays = {key: _array(f"{name}/{key}", value) for key, value in values.items()}
+    return Case(name, body, arrays, opset, oracle)
+
+
+def _array(key: str, value: Any) -> Array:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
+    if isinstance(value, list):
+        return np.array(value, np.int64 if all(isinstance(item, int) for item in value) else np.float32)
+    return filled(key, value)
+
+
+def filled(key: str, shape: Sequence[int], low: float | None = None) -> NDArray[np.float32]:
+    """Normally distributed numbers that depend on ``key`` only; with ``low``, their absolute values above it."""
+    array = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape, dtype=np.float32)
+    return array if low is None else np.abs(array) + np.float32(low)
+
+
+def model_of(*cases: Case) -> onnx.ModelProto:
+    """One model of all cases side by side; with more than one, names are prefixed by the case's."""
+    nodes, inputs, outputs, constants = [], [], [], []
+    for one in cases:
+        prefix = f"{one.name}/" if len(cases) > 1 else ""
+        made = [name for node in one.nodes for name in node.output]
+        for number, node in enumerate(one.nodes):
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = f"{one.name}.{number}"
+            copy.input[:] = [name and prefix + name for name in node.input]
+            copy.output[:] = [name and prefix + name for name in node.output]
+            nodes.append(copy)
+        for name, array in one.values.items():
+            if name in one.inputs:
+                kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+                inputs.append(helper.make_tensor_value_info(prefix + name, kind, array.shape))
+            else:
+                constants.append(numpy_helper.from_array(array, prefix + name))
+        ends = [name for name in (*made, *one.values) if name.startswith("y")]
+        outputs += [helper.make_tensor_value_info(prefix + name, TensorProto.FLOAT, None) for name in ends]
+    graph = helper.make_graph(nodes, cases[0].name, inputs, outputs, constants)
+    opset = helper.make_opsetid("", cases[0].opset)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8, producer_name="mace-cl tests")
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], oracle: Oracle = "onnxruntime") -> Outputs:
+    """The outputs by ONNX's own evaluator or by ONNX Runtime without its optimiser."""
+    names = [output.name for output in model.graph.output]
+    if oracle == "reference":
+        from onnx.reference import ReferenceEvaluator
+
+        with np.errstate(all="ignore"):
+            return dict(zip(names, ReferenceEvaluator(model).run(names, dict(inputs)), strict=True))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def start(device: Device, context: Any, model: onnx.ModelProto | Path) -> Executor:
+    """The model on the device, all kernels built in this process and kept nowhere."""
+    source = model if isinstance(model, Path) else model.SerializeToString()
+    prepared = prepare(source, device, None)
+    kernels = range(len(prepared.schedule.kernels))
+    programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
+    return Executor(device, context, prepared.schedule, programs, prepared.constants)
+
+
+def difference(got: Array, expected: Array) -> float:
+    """The greatest absolute difference over the greatest absolute expected value; infinite if shapes or NaNs differ."""
+    if got.shape != expected.shape or not np.array_equal(np.isfinite(got), np.isfinite(expected)):
+        return float("inf")
+    finite = np.isfinite(expected)
+    if not np.array_equal(got[~finite], expected[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(expected[finite]).max()) or 1.0
+    return float(np.abs(got[finite].astype(np.float64) - expected[finite]).max()) / scale
+
+
+class Results:
+    """Outputs of cases; those of one family and opset share one model and so one build.
+
+    If that model can't be run, each of its cases is tried alone, so that the right one fails.
+    """
+
+    def __init__(self, start: Start, families: Mapping[str, Sequence[Case]]) -> None:
+        self._start = start
+        self._families = families
+        self._found: dict[tuple[str, int], dict[Case, Outputs | Exception]] = {}
+
+    def of(self, family: str, one: Case) -> Outputs:
+        """The outputs of a case; raises what running it raised."""
+        key = (family, one.opset)
+        if key not in self._found:
+            cases = [other for other in self._families[family] if other.opset == one.opset]
+            try:
+                self._found[key] = {**self._together(cases)}
+            except Exception:
+                self._found[key] = {other: self._alone(other) for other in cases}
+        found = self._found[key][one]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _together(self, cases: list[Case]) -> dict[Case, Outputs]:
+        if len(cases) == 1:
+            with self._start(model_of(*cases)) as executor:
+                return {cases[0]: executor.run(cases[0].inputs)}
+        with self._start(model_of(*cases)) as executor:
+            outputs = executor.run({f"{one}/{name}": x for one in cases for name, x in one.inputs.items()})
+        return {one: {name: outputs[f"{one}/{name}"] for name in one.expected} for one in cases}
+
+    def _alone(self, one: Case) -> Outputs | Exception:
+        try:
+            return self._together([one])[one]
+        except Exception as error:
+            return error

@@ -1,0 +1,274 @@
+"""Reading ONNX files: what is refused, and with which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support import case, filled, model_of
+
+from mace_cl.compiler import prepare
+from mace_cl.device import Device
+from mace_cl.errors import InputError, ModelError, UnsupportedError
+from mace_cl.frontends.onnx import external_files, load
+from mace_cl.graph import static_shape
+from mace_cl.identity import model_sha256
+from mace_cl.passes.pipeline import optimise
+
+CONV = model_of(case("conv", "c = Conv(x, w) y = Relu(c)", x=(1, 3, 5, 5), w=(4, 3, 3, 3)))
+
+
+DEVICE = Device(0, "none", "", "none", usable=True, reason="")
+
+
+def plan(model: onnx.ModelProto) -> None:
+    prepare(model.SerializeToString(), DEVICE, None)
+
+
+def changed(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(CONV)
+    change(copy)
+    return copy
+
+
+def test_a_right_model_is_read() -> None:
+    model = load(CONV.SerializeToString())
+    assert [static_shape(value) for value in model.graph.inputs] == [(1, 3, 5, 5)]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"hello, world\n", b"PK\x03\x04" + bytes(64), bytes(4096), b"\xff" * 99]
+)
+def test_not_a_model(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    for source in (content, path):
+        with pytest.raises(ModelError, match="not an ONNX model") as caught:
+            load(source)
+        assert ("net.onnx" in str(caught.value)) == (source is path)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file; check the path"):
+        load(tmp_path / "none.onnx")
+
+
+def test_truncated_anywhere() -> None:
+    """A prefix of a model is never taken for one, nor does it raise anything but a `ModelError`."""
+    data = CONV.SerializeToString()
+    for length in range(0, len(data), 7):
+        with pytest.raises(ModelError):
+            prepare(data[:length], DEVICE, None)
+
+
+def test_damaged_anywhere() -> None:
+    """A flipped bit gives a model or an `InputError`, never another exception."""
+    data = bytearray(CONV.SerializeToString())
+    random = np.random.default_rng(1)
+    for place in random.integers(0, len(data) * 8, 1000):
+        data[place // 8] ^= 1 << place % 8
+        try:
+            prepare(bytes(data), DEVICE, None)
+        except InputError:
+            pass
+        finally:
+            data[place // 8] ^= 1 << place % 8
+
+
+@pytest.mark.parametrize("opset", [1, 6, 99])
+def test_opset(opset: int) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = opset
+
+    with pytest.raises(UnsupportedError, match=rf"opset {opset}, but mace-cl reads 7 to \d+ .*version_converter"):
+        load(changed(change).SerializeToString())
+
+
+def test_invalid_model() -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[1].input[0] = "nowhere"
+
+    with pytest.raises(ModelError, match="not a valid ONNX model.*nowhere"):
+        load(changed(change).SerializeToString())
+
+
+def test_shapes_that_contradict_each_other() -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(filled("w", (4, 7, 3, 3)), "w"))
+
+    with pytest.raises(ModelError):
+        plan(changed(change))
+
+
+class TestShapes:
+    def model(self, *shape: int | str | None) -> bytes:
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ports[:1], ports[1:])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+
+    def test_batch_is_1(self) -> None:
+        for batch in ("N", None):
+            model = optimise(load(self.model(batch, 3)))
+            assert static_shape(model.graph.outputs[0]) == (1, 3)
+
+    def test_given(self) -> None:
+        model = optimise(load(self.model("N", "height"), {"x": (2, 5)}))
+        assert static_shape(model.graph.inputs[0]) == static_shape(model.graph.outputs[0]) == (2, 5)
+
+    def test_symbolic(self) -> None:
+        with pytest.raises(
+            InputError, match=r"'x' has the symbolic dimensions height, width; give its shape \(shapes="
+        ):
+            load(self.model("N", "height", "width"))
+
+    @pytest.mark.parametrize("shape", [(1, 4), (1,), (1, 3, 1), (0, 3), (-1, 3)])
+    def test_does_not_fit(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(InputError, match=r"shape .* does not fit input 'x' of shape"):
+            load(self.model("N", 3), {"x": shape})
+
+    def test_unknown_input(self) -> None:
+        with pytest.raises(InputError, match=r"shapes given for \['z'\], but the inputs are \['x'\]"):
+            load(self.model("N", 3), {"z": (1, 3)})
+
+
+class TestExternalWeights:
+    """Weights in a file beside the model."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        path = folder / "net.onnx"
+        onnx.save(
+            changed(lambda model: None), path, save_as_external_data=True, location="weights.bin", size_threshold=0
+        )
+        return path
+
+    def place(self, path: Path, location: str, **entries: str) -> None:
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            values = {entry.key: entry.value for entry in tensor.external_data} | {"location": location, **entries}
+            del tensor.external_data[:]
+            for key, value in values.items():
+                tensor.external_data.add(key=key, value=value)
+        path.write_bytes(model.SerializeToString())
+
+    def test_read(self, path: Path) -> None:
+        prepare(path, DEVICE, None)
+        assert external_files(path) == [path.with_name("weights.bin")]
+
+    def test_part_of_the_identity(self, path: Path) -> None:
+        before = model_sha256(path)
+        weights = path.with_name("weights.bin")
+        data = bytearray(weights.read_bytes())
+        data[5] ^= 1
+        weights.write_bytes(data)
+        assert model_sha256(path) != before
+
+    def test_missing(self, path: Path) -> None:
+        path.with_name("weights.bin").unlink()
+        for read in (load, model_sha256, external_files):
+            with pytest.raises(
+                ModelError, match=r"weights of 'w' should be in 'weights\.bin' beside the model.*missing"
+            ):
+                read(path)  # type: ignore[operator]
+
+    def test_from_bytes(self, path: Path) -> None:
+        with pytest.raises(
+            ModelError, match=r"weights of 'w' are in the file 'weights\.bin'; give the model as a path"
+        ):
+            load(path.read_bytes())
+
+    @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin", "..", ""])
+    def test_outside(self, path: Path, location: str) -> None:
+        (path.parent.parent / "weights.bin").write_bytes(path.with_name("weights.bin").read_bytes())
+        self.place(path, location)
+        with pytest.raises(ModelError, match="outside the model's folder; refused"):
+            load(path)
+
+    def test_link_that_leads_outside(self, path: Path) -> None:
+        weights = path.with_name("weights.bin")
+        weights.rename(path.parent.parent / "weights.bin")
+        weights.symlink_to(path.parent.parent / "weights.bin")
+        with pytest.raises(ModelError, match="outside the model's folder; refused"):
+            load(path)
+
+    @pytest.mark.parametrize("entries", [{"offset": "99999"}, {"offset": "-1"}, {"length": "4"}, {"length": "9999999"}])
+    def test_wrong_place_in_the_file(self, path: Path, entries: dict[str, str]) -> None:
+        self.place(path, "weights.bin", **entries)
+        with pytest.raises(ModelError, match="weights"):
+            prepare(path, DEVICE, None)
+
+    def test_shortened_file(self, path: Path) -> None:
+        weights = path.with_name("weights.bin")
+        weights.write_bytes(weights.read_bytes()[:-4])
+        with pytest.raises(ModelError, match="weights"):
+            prepare(path, DEVICE, None)
+
+
+class TestUnsupported:
+    def test_op(self) -> None:
+        with pytest.raises(
+            UnsupportedError, match=r"node 'det\.0' \(op Det\).*opset 21.*Replace it.*cut the model.*ask for the op"
+        ):
+            plan(model_of(case("det", "y = Det(x)", x=(3, 3))))
+
+    def test_all_nodes_are_named(self) -> None:
+        body = " ".join(f"a{number} = Det(x{number}) y{number} = Acos(a{number})" for number in range(3))
+        with pytest.raises(UnsupportedError) as caught:
+            plan(model_of(case("many", body, x0=(2, 2), x1=(3, 3), x2=(4, 4))))
+        for number in (1, 3, 5):
+            assert f"node 'many.{number}' (op Acos)" in str(caught.value)
+
+    def test_many_are_counted(self) -> None:
+        body = " ".join(f"y{number} = Acos<>(x{number})".replace("<>", "") for number in range(11))
+        inputs = {f"x{number}": (number + 1,) for number in range(11)}
+        with pytest.raises(UnsupportedError, match="and 3 more: mace-cl has no OpenCL kernel"):
+            plan(model_of(case("many", body, **inputs)))
+
+    def test_domain(self) -> None:
+        def change(model: onnx.ModelProto) -> None:
+            model.graph.node[1].domain = "com.example"
+            model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=1)
+            model.opset_import.append(helper.make_opsetid("com.example", 1))
+
+        with pytest.raises(UnsupportedError, match=r"op com\.example::Relu"):
+            plan(changed(change))
+
+    @pytest.mark.parametrize(
+        ("body", "values", "message"),
+        [
+            ("y = Conv(x, w)", {"x": (1, 3, 9), "w": (4, 3, 3)}, r"conv.*only 2-D convolutions run so far.*\(1, 3, 9\)"),
+            ("y = Conv(x, x1)", {"x": (1, 3, 5, 5), "x1": (4, 3, 3, 3)}, "the weights are not constant"),
+            ("y = MaxPool<kernel_shape=[2]>(x)", {"x": (1, 3, 8)}, "only 2-D pools"),
+            ("y = GlobalMaxPool(x)", {"x": (1, 3, 8)}, "only 2-D pools"),
+            ("y, z = MaxPool<kernel_shape=[2,2]>(x) c = Cast<to=1>(z) y1 = Relu(c)", {"x": (1, 3, 8, 8)}, "op "),
+            ("y = Gather(x, i)", {"x": (7, 2), "i": [0, 1, 4]}, "the positions are not evenly spaced"),
+            ("y = Resize<mode=\"linear\">(x, , s)", {"x": (1, 2, 3), "s": [1.0, 1.0, 2.0]}, "only rows and columns"),
+            ("y = Resize<mode=\"linear\", antialias=1>(x, , s)", {"x": (1, 2, 4, 4), "s": [1.0, 1.0, 0.5, 0.5]}, "antialias"),
+            ("y = Pad(x, p)", {"x": (3, 4), "p": [0, 1, 0, 1]}, "only rows and columns of a 4-D tensor can be padded"),
+            ("y = InstanceNormalization(x, s, b)", {"x": (1, 3, 8), "s": (3,), "b": (3,)}, "needs a 4-D input"),
+        ],
+    )  # fmt: skip
+    def test_variant(self, body: str, values: dict[str, object], message: str) -> None:
+        with pytest.raises(UnsupportedError, match=message) as caught:
+            plan(model_of(case("conv", body, **values)))  # type: ignore[arg-type]
+        assert "node 'conv." in str(caught.value)
+
+    def test_type(self) -> None:
+        model = model_of(case("double", "a = Relu(x) y = Cast<to=1>(a)", x=np.zeros((2, 3))))
+        with pytest.raises(UnsupportedError, match=r"op Cast"):
+            plan(model)
+        ports = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [2]) for name in ("x", "y")]
+        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
+        with pytest.raises(UnsupportedError, match=r"input 'x': 'x' is DOUBLE.*Convert the model to float32"):
+            plan(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+    def test_empty_tensor(self) -> None:
+        with pytest.raises(UnsupportedError, match="tensor 'x' has no elements"):
+            plan(model_of(case("empty", "y = Relu(x)", x=np.zeros((0, 3), np.float32))))

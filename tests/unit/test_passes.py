@@ -1,0 +1,141 @@
+"""Each rewrite on the smallest graph that has it: what is left, and that nothing is done where it must not be."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper
+from support import Case, case, filled, model_of
+
+from mace_cl.expr import Expr
+from mace_cl.frontends.onnx import load
+from mace_cl.graph import array_of, attribute, nodes_of
+from mace_cl.passes.canonical import explicit_pads
+from mace_cl.passes.pipeline import PASSES, optimise
+
+X = (1, 4, 6, 6)
+NORM = {"s": (4,), "o": (4,), "m": (4,), "v": filled("v", (4,), 0.1)}
+W = {"w": (4, 4, 3, 3)}
+
+
+def optimised(one: Case) -> list[ir.Node]:
+    return list(optimise(load(model_of(one).SerializeToString())).graph)
+
+
+def ops(body: str, **values: object) -> list[str]:
+    """Op names that are left of a graph; those with an epilogue end in ``+``."""
+    nodes = optimised(case("g", body, **values))  # type: ignore[arg-type]
+    return [node.op_type + ("+" if "epilogue" in node.attributes else "") for node in nodes]
+
+
+@pytest.mark.parametrize(
+    ("body", "values", "left"),
+    [
+        ("c = Conv(x, w) n = BatchNormalization(c, s, o, m, v) y = Relu(n)", W | NORM, ["Conv+"]),
+        ("c = Conv(x, w) y = BatchNormalization(c, s, o, m, v)", W | NORM, ["Conv"]),
+        ("c = Conv(x, w) d = Mul(c, k) y = Add(j, d)", W | {"k": (4, 1, 1), "j": (1, 4, 1, 1)}, ["Conv"]),
+        ("c = Conv(x, w) y = Mul(c, k)", W | {"k": (1, 1, 4, 1)}, ["Conv", "Elementwise"]),
+        ("c = Conv(x, w) y = Relu(c) y1 = Exp(c)", W, ["Conv", "Elementwise", "Elementwise"]),
+        ("y1 = Conv(x, w) y = Relu(y1)", W, ["Conv", "Elementwise"]),
+        ("y1 = Conv(x, w) y = BatchNormalization(y1, s, o, m, v)", W | NORM, ["Conv", "Elementwise"]),
+        ("c = Conv<pads=[1,1,1,1]>(x, w) a = Add(c, x) y = Relu(a)", W, ["Conv+"]),
+        ("c = Conv(x, w) g = Sigmoid(c) y = Mul(c, g)", W, ["Conv+"]),
+        ("c = Conv(x, w) g = GlobalAveragePool(x) y = Mul(c, g)", W, ["GlobalAveragePool", "Conv+"]),
+        ("p = MaxPool<kernel_shape=[2,2]>(x) y = Relu(p)", {}, ["MaxPool", "Elementwise"]),
+        ("p = AveragePool<kernel_shape=[2,2]>(x) y = Relu(p)", {}, ["AveragePool+"]),
+        ("a = Relu(x) b = Exp(a) y = Neg(b)", {}, ["Elementwise"]),
+        ("a = Relu(x) b = Exp(a) y = Add(b, a)", {}, ["Elementwise"]),
+        ("y = Relu(x) y1 = Relu(x)", {}, ["Elementwise", "Identity"]),
+        ("d, z = Dropout(x) y = Relu(d)", {}, ["Elementwise"]),
+        ("f = Flatten(x) y = Gemm(f, k, l)", {"k": (144, 3), "l": (3,)}, ["Reshape", "Linear"]),
+        ("f = Flatten(x) m = MatMul(f, k) a = Add(m, l) y = Relu(a)", {"k": (144, 3), "l": (3,)}, ["Reshape", "Linear+"]),
+        ("y = ReduceMean(x, a)", {"a": [2, 3]}, ["GlobalAveragePool"]),
+        ("y = ReduceMean<keepdims=0>(x, a)", {"a": [-1, -2]}, ["GlobalAveragePool", "Reshape"]),
+        ("y = ReduceMean(x, a)", {"a": [1, 2]}, ["ReduceMean"]),
+        ("y = Unsqueeze(x, a)", {"a": [0]}, ["Reshape"]),
+        ("y = Squeeze(x)", {}, ["Reshape"]),
+        ("s = Shape(x) g = Gather(s, i) u = Unsqueeze(g, a) t = Concat<axis=0>(u, n) y = Reshape(x, t)",
+         {"i": np.int64(0), "a": [0], "n": [-1]}, ["Reshape"]),
+        ("z = Exp(x) y = Relu(x)", {}, ["Elementwise"]),
+    ],
+)  # fmt: skip
+def test_what_is_left(body: str, values: dict[str, object], left: list[str]) -> None:
+    assert ops(body, x=X, **values) == left
+
+
+def test_nodes_keep_the_names_of_the_source() -> None:
+    (node,) = optimised(
+        case("net", "c = Conv(x, w) n = BatchNormalization(c, s, o, m, v) y = Relu(n)", x=X, **W, **NORM)
+    )
+    assert nodes_of(node).split() == ["net.0", "net.1", "net.2"]
+
+
+def test_scalars_become_part_of_the_expression() -> None:
+    (node,) = optimised(case("g", "a = Mul(x, k) y = Add(h, a)", x=(3,), k=np.float32(0.5), h=np.float32(3)))
+    assert len(node.inputs) == 1
+    expr = Expr.parse(attribute(node, "expr"))
+    np.testing.assert_array_equal(expr.compute(np.float32(4)), np.float32(5))
+
+
+def test_an_operand_used_twice_is_read_once() -> None:
+    (node,) = optimised(case("g", "a = Mul(x, x1) b = Add(a, x) y = Sub(b, x1)", x=(3,), x1=(3,)))
+    assert [value.name for value in node.inputs if value is not None] == ["x", "x1"]
+    assert Expr.parse(attribute(node, "expr")).compute(np.float32(3), np.float32(5)) == 3 * 5 + 3 - 5
+
+
+def test_batch_norm_goes_into_the_weights() -> None:
+    one = case("g", "c = Conv(x, w, b) y = BatchNormalization<epsilon=0.1>(c, s, o, m, v)", x=X, b=(4,), **W, **NORM)
+    (node,) = optimised(one)
+    weights, bias = array_of(node.inputs[1]), array_of(node.inputs[2])
+    gain = one.values["s"] / np.sqrt(one.values["v"] + 0.1)
+    np.testing.assert_allclose(weights, one.values["w"] * gain.reshape(-1, 1, 1, 1), rtol=1e-6)
+    np.testing.assert_allclose(bias, (one.values["b"] - one.values["m"]) * gain + one.values["o"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("SAME_UPPER", [0, 1, 1, 1]), ("SAME_LOWER", [1, 1, 0, 1]), ("VALID", [0, 0, 0, 0])]
+)
+def test_auto_pad(mode: str, expected: list[int]) -> None:
+    assert explicit_pads(mode, (8, 7), (3, 3), (2, 2), (1, 1)) == expected
+    (node,) = optimised(case("g", f'y = Conv<auto_pad="{mode}", strides=[2,2]>(x, w)', x=(1, 4, 8, 7), w=(4, 4, 3, 3)))
+    assert list(attribute(node, "pads")) == expected
+    assert "auto_pad" not in node.attributes
+
+
+def test_weights_listed_as_inputs() -> None:
+    """As models of IR version 3 do; they are constants all the same."""
+    model = model_of(case("g", "y = Conv(x, w)", x=X, **W))
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 4, 3, 3]))
+    optimised_graph = optimise(load(model.SerializeToString())).graph
+    assert [value.name for value in optimised_graph.inputs] == ["x"]
+    assert [node.op_type for node in optimised_graph] == ["Conv"]
+
+
+def test_model_local_functions_are_inlined() -> None:
+    value = helper.make_tensor_value_info
+    function = helper.make_function(
+        "local", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)]
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Twice", ["x"], ["y"], domain="local")], "g",
+        [value("x", TensorProto.FLOAT, [3])], [value("y", TensorProto.FLOAT, [3])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    model = helper.make_model(graph, functions=[function], opset_imports=opsets)
+    (node,) = optimise(load(model.SerializeToString())).graph
+    assert node.op_type == "Elementwise"
+
+
+def test_what_the_file_says_of_inner_shapes_is_not_believed() -> None:
+    model = model_of(case("g", "a = Relu(x) y = Conv(a, w)", x=X, **W))
+    for value in (*model.graph.value_info, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            size.dim_value = 1000
+    graph = optimise(load(model.SerializeToString())).graph
+    assert [list(value.shape or ()) for value in graph.outputs] == [[1, 4, 4, 4]]
+
+
+def test_each_pass_is_listed_once() -> None:
+    names = [type(one).__name__ for one in PASSES]
+    assert len(names) == len(set(names))
