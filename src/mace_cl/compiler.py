@@ -25,7 +25,7 @@ from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.runtime.build import Progress, compile_units
-from mace_cl.runtime.child import Child, Died
+from mace_cl.runtime.child import Child, ChildError
 from mace_cl.schedule import Schedule
 
 __all__ = ["PRODUCER", "Prepared", "build", "prepare", "program", "traits_of"]
@@ -128,12 +128,12 @@ class _Reference:
             return (), "device"
         try:
             said = self._answer.result()
-        except Died:
+        except ChildError:
             return (), "device"
         if not said["outputs"]:
             return (), "device"
         with np.load(self._outputs) as file:
-            values = [(name, memoryview(file[str(n)]).cast("B")) for n, name in enumerate(said["outputs"])]
+            values = [(name, memoryview(file[str(n)].tobytes())) for n, name in enumerate(said["outputs"])]
         return tuple(values), said["oracle"]
 
     def __enter__(self) -> _Reference:

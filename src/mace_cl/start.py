@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
-from mace_cl.errors import BuildError, DeviceError, MaceClError, ProgramError, SealError, StorageError
+from mace_cl.errors import BuildError, DamagedError, DeviceError, MaceClError, ProgramError, SealError, StorageError
 from mace_cl.identity import engine_fingerprint
 from mace_cl.program.format import Opened, Signer, write
 from mace_cl.program.policy import SET_ASIDE, Decision, decide, examine, quarantine
@@ -128,7 +128,7 @@ def _start_program(request: Request, given: Opened) -> tuple[Executor, Decision]
     if executor is not None:
         return executor, decision
     if decision.code == "damaged":
-        raise ProgramError(decision.sentence)
+        raise DamagedError(decision.sentence)
     target = next((one for one in given.program.targets if one.constants is not None or weights is not None), None)
     if target is None:
         raise ProgramError(f"{given.name}: {decision.sentence} Its weights are not inside either; give the model")
@@ -263,7 +263,7 @@ def _try(
 
 def _prove(request: Request, opened: Opened, number: int) -> dict[str, Any]:
     """What a child process found: right, wrong, refused or died."""
-    from mace_cl.runtime.child import Child, Died
+    from mace_cl.runtime.child import Child, ChildError
 
     key = request.settings.key
     weights = _weights_path(request.settings, opened.program, request.device)
@@ -280,7 +280,7 @@ def _prove(request: Request, opened: Opened, number: int) -> dict[str, Any]:
         child = Child("mace_cl.runtime.worker", "prove")
         try:
             return child.ask(question, _PROOF_SECONDS)
-        except Died as error:
+        except ChildError as error:
             return {"verdict": "died", "error": str(error)}
         finally:
             child.kill()
@@ -443,7 +443,7 @@ def checked(request: Request, target: Target, constants: Constants) -> tuple[Exe
             )  # fmt: skip
             expected = {}
     if not expected:
-        golden = tuple((name, memoryview(sample(array)).cast("B")) for name, array in outputs.items())
+        golden = tuple((name, memoryview(sample(array).tobytes())) for name, array in outputs.items())
         target = replace(target, golden=golden)
     request.clock.mark("self-check")
     return executor, target
@@ -485,7 +485,7 @@ def signer(settings: Settings) -> Signer | None:
     from mace_cl.program.seal import local_signer
 
     Store(settings.store_dir).prepare()
-    return localsigner(settings.store_dir)
+    return local_signer(settings.store_dir)
 
 
 def _save(request: Request, target: Target, base: Program, path: Path, decision: Decision) -> None:

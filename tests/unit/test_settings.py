@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,42 @@ def test_import_is_light() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_store_budget_is_a_size(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().store_budget == 2 << 30
+    for text, size in {"0": 0, "1000": 1000, "500MB": 500 * 10**6, "3 GiB": 3 << 30, "7kib": 7168}.items():
+        monkeypatch.setenv("MACE_CL_STORE_BUDGET", text)
+        assert Settings.load().store_budget == size
+    assert Settings.load(store_budget=5).store_budget == 5
+    for bad in ("much", "-1", "1.5GB", "3 XB"):
+        monkeypatch.setenv("MACE_CL_STORE_BUDGET", bad)
+        with pytest.raises(SettingsError, match=r"MACE_CL_STORE_BUDGET is .*, but must be a size such as 500MB"):
+            Settings.load()
+
+
+def test_trusted_keys(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().trusted_keys == ()
+    config.write_text('trusted_keys = ["/a/key.pub", "ab"]\n')
+    assert Settings.load().trusted_keys == ("/a/key.pub", "ab")
+    monkeypatch.setenv("MACE_CL_TRUSTED_KEYS", os.pathsep.join(("c", "d")))
+    assert Settings.load().trusted_keys == ("c", "d")
+    assert Settings.load(trusted_keys=[Path("e")]).trusted_keys == ("e",)
+    assert Settings.load(trusted_keys=()).trusted_keys == ()
+    for bad in ([1], ["a", " "], 5):
+        with pytest.raises(SettingsError, match=r"The argument trusted_keys is .* must list public keys"):
+            Settings.load(trusted_keys=bad)  # type: ignore[arg-type]
+
+
+def test_key_is_never_shown(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().key is None
+    monkeypatch.setenv("MACE_CL_KEY", "0f" * 32)
+    assert Settings.load().key == b"\x0f" * 32
+    assert Settings.load(key=bytes(32)).key == bytes(32)
+    assert callable(Settings.load(key=lambda: bytes(32)).key)
+    assert "0f0f" not in repr(Settings.load())
+    assert "x0f" not in repr(Settings.load())
+    for bad in ("0f" * 31, "secret" * 11, bytes(31)):
+        with pytest.raises(SettingsError, match="The argument key must be 64 hexadecimal digits") as caught:
+            Settings.load(key=bad)
+        assert str(bad) not in str(caught.value)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mace_cl.errors import DamagedError
 from mace_cl.foreign.notes import Format, Notes, printable
@@ -77,12 +78,10 @@ def _nets(view: memoryview) -> list[Field]:
     if bytes(view[:1]) not in (b"\x08", b"\x0a", b"\x12", b"\x1a"):
         return nets
     try:
-        for number, found in enumerate(fields(view, "")):
+        for number, found in enumerate(islice(fields(view, ""), _HEAD_FIELDS)):
             if number == 0 and found.number == 1 and found.is_data:
                 return [Field(3, view, 0, 0)]
-            if number == _HEAD_FIELDS or found.is_data != {1: False, 2: True, 3: True, 100: True, 101: True}.get(
-                found.number
-            ):
+            if found.is_data != {1: False, 2: True, 3: True, 100: True, 101: True}.get(found.number):
                 break
             if found.number == 3:
                 nets.append(found)
@@ -98,7 +97,7 @@ def _begins_like_net(view: memoryview) -> bool:
         if op.number != 1 or not op.is_data:
             return False
         seen: dict[int, memoryview] = {}
-        for inner in fields(op.data, ""):
+        for inner in islice(fields(op.data, ""), 16 * _HEAD_FIELDS):
             if inner.is_data != (inner.number not in (5, 8, 10, 100, 101, 102, 104)) or inner.number == 0:
                 return False
             seen[inner.number] = inner.data

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from mace_cl.errors import DamagedError
@@ -30,6 +31,7 @@ LAYOUTS: dict[Layout, str] = {
 }
 MAX_PAIRS = 1 << 16
 MAX_KEY = 1 << 14
+MAX_NUMBERS = 64
 _MAX_FILE = (1 << 31) - 1
 _PROGRAM_KEYS = (b"mace_opencl_", b"program_hash_")
 
@@ -174,14 +176,14 @@ def _protobuf_pairs(view: memoryview, name: str) -> Iterator[Pair]:
         key, offset = b"", base
         value: memoryview | None = None
         numbers: list[int] = []
-        for inner in fields(outer.data, name):
+        for inner in islice(fields(outer.data, name), MAX_NUMBERS + 3):
             if inner.number == 1 and inner.is_data:
                 if len(inner.data) > MAX_KEY:
                     raise damaged(name, base + inner.offset, f"a key of {len(inner.data)} bytes")
                 key = bytes(inner.data)
             elif inner.number == 2 and inner.is_data:
                 value, offset = inner.data, base + inner.begin
-            elif inner.number == 3 and not inner.is_data and inner.uint < 1 << 32 and len(numbers) < MAX_PAIRS:
+            elif inner.number == 3 and not inner.is_data and inner.uint < 1 << 32 and len(numbers) < MAX_NUMBERS:
                 numbers.append(inner.uint)
             else:
                 raise damaged(name, base + inner.offset, f"field {inner.number} of a pair is not known")

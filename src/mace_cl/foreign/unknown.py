@@ -13,13 +13,19 @@ from mace_cl.program.recognise import looks_like
 __all__ = ["read"]
 
 _SAMPLE = 1 << 18
-_SCAN = 1 << 26
+_SCAN = 1 << 24
 _STRINGS = re.compile(rb"[ -~]{6,}")
 _MANY = 12
-_INSIDE = re.compile(
-    rb"(?P<elf>\x7fELF[\x01\x02][\x01\x02])|(?P<bitcode>BC\xc0\xde)|(?P<spirv>\x03\x02\x23\x07|\x07\x23\x02\x03)"
-    rb"|(?P<pocl>poclbin\0)|(?P<mali>CLCC)|(?P<zip>PK\x03\x04)|(?P<gzip>\x1f\x8b\x08)|(?P<png>\x89PNG\r\n\x1a\n)"
-)
+_INSIDE = {
+    "ELF": b"\x7fELF",
+    "LLVM bitcode": b"BC\xc0\xde",
+    "SPIR-V": b"\x03\x02\x23\x07",
+    "PoCL binary": b"poclbin\0",
+    "Mali binary": b"CLCC",
+    "zip": b"PK\x03\x04",
+    "gzip": b"\x1f\x8b\x08",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+}
 _NAMES = {
     b"\x89MCL\r\n\x1a\n": "a compiled program of mace-cl",
     b"\x50\xed\x55\xba": "a CUDA fat binary",
@@ -49,19 +55,23 @@ def read(view: memoryview, notes: Notes) -> None:
     sample = bytes(view[:_SAMPLE])
     notes.spend(len(sample) // 64)
     notes.fact("first bytes", head[:16].hex(" "))
-    notes.fact("entropy", f"{_entropy(sample):.2f} of 8 bits per byte" + _hint(sample))
+    entropy = _entropy(sample)
+    dense = len(sample) >= 4096 and entropy > 7.5
+    notes.fact(
+        "entropy",
+        f"{entropy:.2f} of 8 bits per byte"
+        + (": compressed, encrypted, or numbers" if dense else "" if any(sample) else ": zeros only"),
+    )
     notes.fact("strings", [printable(found[0], 120) for found in islice(_STRINGS.finditer(sample), _MANY)])
-    for found in islice(_INSIDE.finditer(view[:_SCAN]), _MANY):
-        notes.spend(1 + len(view) // 4096)
-        notes.part(f"{found.lastgroup} at byte {found.start()}", found.start(), len(view) - found.start(), look=True)
+    inside = [
+        (found.start(), name)
+        for name, magic in _INSIDE.items()
+        for found in islice(re.finditer(re.escape(magic), view[:_SCAN]), _MANY)
+    ]
+    for begin, name in sorted(inside)[:_MANY]:
+        notes.part(f"{name} at byte {begin}", begin, len(view) - begin, look=True)
 
 
 def _entropy(sample: bytes) -> float:
     counts = Counter(sample).values()
     return -sum(count / len(sample) * log2(count / len(sample)) for count in counts) + 0.0
-
-
-def _hint(sample: bytes) -> str:
-    if not any(sample):
-        return ": zeros only"
-    return ": compressed or encrypted, or numbers" if len(sample) >= 4096 and _entropy(sample) > 7.5 else ""

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.plan import Parameters, Rendered, Traits
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, pad_to, prelude, tile_starts
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
 from mace_cl.kernels.views import View, view
 from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
+from mace_cl.plan import Parameters, Rendered, Traits
 
 __all__ = ["Conv2D"]
 

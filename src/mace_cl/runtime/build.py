@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError
-from mace_cl.runtime.child import Child, Died
+from mace_cl.runtime.child import Child, ChildError
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
     }
     try:
         said = child.ask(request)
-    except Died as error:
+    except ChildError as error:
         names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
             f"the compiler of {device.name} ({device.runtime}) died on the kernels {names}: {error}. "

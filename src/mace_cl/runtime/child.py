@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Child", "Died", "answer", "question"]
+__all__ = ["Child", "ChildError", "answer", "question"]
 
 _ROOT = str(Path(__file__).parents[2])
 
 
-class Died(Exception):
+class ChildError(Exception):
     """The child gave no answer; the message says how it ended and its last words."""
 
 
@@ -31,18 +31,18 @@ class Child:
         """The answer; may be called from a thread of its own.
 
         Raises:
-            Died: the child ended without an answer, or took longer than ``timeout`` seconds.
+            ChildError: the child ended without an answer, or took longer than ``timeout`` seconds.
         """
         try:
             output, errors = self._process.communicate(json.dumps(request) + "\n", timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise Died(f"it gave no answer in {timeout:.0f} s") from None
+            raise ChildError(f"it gave no answer in {timeout:.0f} s") from None
         answer = next((line for line in reversed(output.splitlines()) if line.startswith("{")), None)
         if answer is None:
             code, words = self._process.returncode, " / ".join(errors.strip().splitlines()[-3:])
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise Died(f"{how}{': ' + words if words else ''}")
+            raise ChildError(f"{how}{': ' + words if words else ''}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
