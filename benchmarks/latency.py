@@ -32,11 +32,14 @@ def serve(engine: str, model: str, threads: int) -> None:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        shapes = {
-            port.name: [size if isinstance(size, int) else 1 for size in port.shape] for port in session.get_inputs()
-        }
         names = [port.name for port in session.get_outputs()]
-        feed = inputs(shapes)
+        kinds = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+        feed = inputs(
+            {
+                port.name: (kinds[port.type], [size if isinstance(size, int) else 1 for size in port.shape])
+                for port in session.get_inputs()
+            }
+        )
 
         def run() -> dict[str, np.ndarray]:
             return dict(zip(names, session.run(None, feed), strict=True))
@@ -45,7 +48,7 @@ def serve(engine: str, model: str, threads: int) -> None:
         from mace_cl.device import find
 
         runtime = Runtime(model, device=find(engine, alone=True))
-        feed = inputs({port.name: port.shape for port in runtime.inputs})
+        feed = inputs({port.name: (port.dtype, list(port.shape)) for port in runtime.inputs})
 
         def run() -> dict[str, np.ndarray]:
             return runtime.run(feed)
@@ -65,9 +68,14 @@ def serve(engine: str, model: str, threads: int) -> None:
         print(json.dumps(times), flush=True)
 
 
-def inputs(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def inputs(ports: dict[str, tuple[str, list[int]]]) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
-    return {name: generator.standard_normal(tuple(shape), dtype=np.float32) for name, shape in shapes.items()}
+    return {
+        name: generator.standard_normal(shape, dtype=np.float32)
+        if dtype == "float32"
+        else generator.integers(0, 1000, shape)
+        for name, (dtype, shape) in ports.items()
+    }
 
 
 class Engine:

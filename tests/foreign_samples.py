@@ -77,10 +77,11 @@ def mace_programs(binary: bytes = b"a driver's binary") -> dict[str, bytes]:
     keys = [
         f"batch_norm -DCMD_DATA_TYPE=f -DDATA_TYPE=float -DFOLDED_CONSTANT -DNON_UNIFORM_WORK_GROUP -DUSE_RELU "
         f"-Dbatch_norm={obfuscate('batch_norm')}",
-        f"conv_2d_3x3  -DCMD_DATA_TYPE=f -DDATA_TYPE=float -DNON_UNIFORM_WORK_GROUP -Dconv_2d_3x3={obfuscate('conv_2d_3x3')}",
+        f"conv_2d_3x3  -DCMD_DATA_TYPE=f -DDATA_TYPE=float -DNON_UNIFORM_WORK_GROUP "
+        f"-Dconv_2d_3x3={obfuscate('conv_2d_3x3')}",
         "eltwise -DELTWISE_TYPE=2 -DINPUT_NUM=2 -DNEW_ONE=3 -Deltwise=eltwise",
     ]
-    pairs = {key: binary for key in keys}
+    pairs = dict.fromkeys(keys, binary)
     pairs[DEVICE_KEY] = b"Adreno(TM) 640"
     pairs[PLATFORM_KEY] = f"QUALCOMM Snapdragon(TM), FULL_PROFILE, {ADRENO_VERSION}, v1.0.4-0-g1234567".encode()
     pairs[f"program_hash_ {keys[0]}"] = b"946c9681f9b74d35d186"
@@ -255,7 +256,11 @@ def old_bitcode() -> bytes:
     writer.vbr(4, 5)
     for literal, value in ((1, 1), (0, 8)):
         writer.fixed(literal, 1)
-        writer.vbr(value, 8) if literal else (writer.fixed(1, 3), writer.vbr(value, 5))
+        if literal:
+            writer.vbr(value, 8)
+        else:
+            writer.fixed(1, 3)
+            writer.vbr(value, 5)
     writer.fixed(0, 1)
     writer.fixed(3, 3)
     writer.fixed(0, 1)

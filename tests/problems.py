@@ -27,7 +27,9 @@ RESIDUAL = Epilogue(Expr(2, (Instruction("add", (0, 1)), Instruction("relu", (2,
 
 PROBLEMS: dict[str, Problem] = {
     "conv2d_3x3": Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RESIDUAL),
-    "conv2d_rgb": Conv2D(4, 1, (3, 6), Window((9, 9), (4, 4), (3, 3), (2, 2)), layouts=("nchw", "blocked"), epilogue=RELU),
+    "conv2d_rgb": Conv2D(
+        4, 1, (3, 6), Window((9, 9), (4, 4), (3, 3), (2, 2)), layouts=("nchw", "blocked"), epilogue=RELU
+    ),
     "conv2d_rows": Conv2D(4, 1, (12, 7), Window((1, 5), (1, 5), (1, 1)), layouts=("nhwc", "nhwc"), bias=False),
     "depthwise": DepthwiseConv2D(4, 1, 6, Window((5, 7), (5, 7), (3, 3), pads=(1, 1)), epilogue=RELU),
     "elementwise_broadcast": Elementwise(
@@ -45,9 +47,15 @@ PROBLEMS: dict[str, Problem] = {
     "reorder_from_blocked": Reorder(4, 1, 6, 9, to_blocked=False),
     "reorder_to_blocked": Reorder(4, 1, 6, 9, to_blocked=True),
     "resample_linear": Resample(
-        4, 1, 4, Axis(2, ((0, 1), (0, 1), (1, 1)), ((1.0, 0.0), (0.5, 0.5), (1.0, 0.0))), Axis(2, ((0,), (1,)), ((1.0,),) * 2)
+        4,
+        1,
+        4,
+        Axis(2, ((0, 1), (0, 1), (1, 1)), ((1.0, 0.0), (0.5, 0.5), (1.0, 0.0))),
+        Axis(2, ((0,), (1,)), ((1.0,),) * 2),
     ),
-    "resample_pad": Resample(4, 1, 4, Axis(2, ((-1,), (0,), (1,)), ((1.0,),) * 3), Axis(2, ((0,), (1,)), ((1.0,),) * 2), 2.5),
+    "resample_pad": Resample(
+        4, 1, 4, Axis(2, ((-1,), (0,), (1,)), ((1.0,),) * 3), Axis(2, ((0,), (1,)), ((1.0,),) * 2), 2.5
+    ),
     "softmax": Softmax(4, 3, 5, 1),
     "softmax_log": Softmax(4, 2, 5, 3, log=True),
     "winograd_input": WinogradInput(4, 2, 1, 4, (5, 5), (3, 3), (1, 1)),

@@ -16,8 +16,13 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mace_cl.compiler import prepare
+from mace_cl.bind import bind
+from mace_cl.compiler import prepare, traits_of
 from mace_cl.device import Device
+from mace_cl.frontends.onnx import load
+from mace_cl.lower import lower
+from mace_cl.passes.pipeline import optimise
+from mace_cl.plan import Layout, Problem, Traits
 from mace_cl.runtime.build import build_source
 from mace_cl.runtime.executor import Executor
 
@@ -26,6 +31,7 @@ Oracle = Literal["reference", "onnxruntime"]
 """ONNX's own evaluator, or ONNX Runtime without its optimiser: the latter where the former is wrong or slow."""
 
 Outputs = dict[str, Array]
+Choose = Callable[[Problem, Traits], dict[str, int]]
 Start = Callable[[onnx.ModelProto | Path], Executor]
 
 NEWEST_OPSET = 21
@@ -136,6 +142,23 @@ def start(device: Device, context: Any, model: onnx.ModelProto | Path) -> Execut
     kernels = range(len(prepared.schedule.kernels))
     programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
     return Executor(device, context, prepared.schedule, programs, prepared.constants)
+
+
+def start_with(
+    device: Device,
+    context: Any,
+    model: onnx.ModelProto,
+    *,
+    block: int,
+    choose: Choose | None = None,
+    exact: bool = True,
+) -> Executor:
+    """As `start`, with another channel block or other parameters than the device's rules give."""
+    traits = traits_of(device)
+    plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)), exact=exact)
+    schedule, constants = bind(plan, traits, *([choose] if choose else []))
+    kernels = range(len(schedule.kernels))
+    return Executor(device, context, schedule, [(kernels, build_source(context, schedule, kernels))], constants)
 
 
 def difference(got: Array, expected: Array) -> float:

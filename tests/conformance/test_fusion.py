@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support import Case, Results, Start, case, difference, filled
@@ -9,8 +11,8 @@ from support import Case, Results, Start, case, difference, filled
 TOLERANCE = 1e-5
 
 C3 = "<pads=[1,1,1,1]>"
-WEIGHTS = {"w": (16, 16, 3, 3), "b": (16,)}
-NORM = {"s": (16,), "o": (16,), "m": (16,), "v": filled("variance", (16,), 0.1)}
+WEIGHTS: dict[str, Any] = {"w": (16, 16, 3, 3), "b": (16,)}
+NORM: dict[str, Any] = {"s": (16,), "o": (16,), "m": (16,), "v": filled("variance", (16,), 0.1)}
 X = (1, 16, 6, 6)
 
 CASES = [
@@ -26,9 +28,11 @@ CASES = [
          x=X, w=(16, 8, 1, 1), **NORM),
     case("depthwise_bn_hardswish", "c = Conv<group=16>(x, w) n = BatchNormalization(c, s, o, m, v) y = HardSwish(n)",
          x=X, w=(16, 1, 3, 3), **NORM),
-    case("bn_before_conv", "n = BatchNormalization(x, s, o, m, v) r = Relu(n) y = Conv(r, w, b)", x=X, **WEIGHTS, **NORM),
+    case("bn_before_conv",
+         "n = BatchNormalization(x, s, o, m, v) r = Relu(n) y = Conv(r, w, b)", x=X, **WEIGHTS, **NORM),
     case("residual", f"c = Conv{C3}(x, w, b) a = Add(c, x) y = Relu(a)", x=X, **WEIGHTS),
-    case("residual_two_convs", f"c = Conv{C3}(x, w, b) d = Conv{C3}(x, w, b) e = Conv{C3}(c, w) a = Add(d, e) y = Relu(a)",
+    case("residual_two_convs",
+         f"c = Conv{C3}(x, w, b) d = Conv{C3}(x, w, b) e = Conv{C3}(c, w) a = Add(d, e) y = Relu(a)", ,
          x=X, **WEIGHTS),
     case("residual_shared", f"c = Conv{C3}(x, w, b) r = Relu(c) a = Add(r, x) y = Mul(a, r)", x=X, **WEIGHTS),
     case("residual_unaligned", f"c = Conv{C3}(x, w) a = Add(c, x) y = Sigmoid(a)", x=(1, 5, 6, 6), w=(5, 5, 3, 3)),
@@ -44,7 +48,8 @@ CASES = [
     case("gelu_by_hand",
          "m = MatMul(x, w) p = Div(m, r) q = Erf(p) s = Add(q, t) u = Mul(m, s) y = Mul(u, h)",
          x=(5, 16), w=(16, 32), r=np.float32(1.4142135), t=np.float32(1), h=np.float32(0.5)),
-    case("se", "g = GlobalAveragePool(x) e = Conv(g, w1, b1) r = Relu(e) f = Conv(r, w2, b2) h = Sigmoid(f) y = Mul(x, h)",
+    case("se",
+         "g = GlobalAveragePool(x) e = Conv(g, w1, b1) r = Relu(e) f = Conv(r, w2, b2) h = Sigmoid(f) y = Mul(x, h)", ,
          x=(2, 24, 5, 5), w1=(5, 24, 1, 1), b1=(5,), w2=(24, 5, 1, 1), b2=(24,)),
     case("se_after_conv",
          f"c = Conv{C3}(x, w, b) g = GlobalAveragePool(c) e = Conv(g, w1) h = HardSigmoid(e) z = Mul(c, h) y = Relu(z)",
@@ -55,7 +60,8 @@ CASES = [
     case("zero_is_not_kept", f"c = Conv{C3}(x, w) e = Exp(c) y = Conv(e, w1)", x=X, w=(5, 16, 3, 3), w1=(3, 5, 3, 3)),
     case("zero_is_not_kept_pool", "p = MaxPool<kernel_shape=[2,2]>(x) e = Cos(p) y = Conv(e, w)",
          x=(1, 5, 6, 6), w=(3, 5, 3, 3)),
-    case("zero_is_not_kept_mean", "p = GlobalAveragePool(x) e = Sigmoid(p) y = Conv(e, w)", x=(2, 5, 6, 6), w=(3, 5, 1, 1)),
+    case("zero_is_not_kept_mean",
+         "p = GlobalAveragePool(x) e = Sigmoid(p) y = Conv(e, w)", x=(2, 5, 6, 6), w=(3, 5, 1, 1)),
     case("zero_is_not_kept_plain", "c = Conv(x, w) e = Exp(c) f = Add(e, k) y = Conv(f, w)",
          x=(1, 5, 6, 6), w=(5, 5, 3, 3), k=(5, 4, 4)),
     case("zero_is_not_kept_norm", "n = InstanceNormalization(x, s, b) e = Exp(n) y = Conv(e, w)",
@@ -65,7 +71,8 @@ CASES = [
     case("output_of_conv_bn", f"y1 = Conv{C3}(x, w, b) y = BatchNormalization(y1, s, o, m, v)", x=X, **WEIGHTS, **NORM),
     case("output_of_elementwise", "y1 = Exp(x) y2 = Neg(y1) y = Add(y1, y2)", x=(3, 5)),
     case("output_views", "y = Reshape(x, s) y1 = Squeeze(y) y2 = Identity(x)", x=(1, 3, 5), s=[3, 1, 5]),
-    case("output_views_of_blocked", f"c = Conv{C3}(x, w, b) y = Reshape(c, s) y1 = Identity(c)", x=X, s=[16, 36], **WEIGHTS),
+    case("output_views_of_blocked",
+         f"c = Conv{C3}(x, w, b) y = Reshape(c, s) y1 = Identity(c)", x=X, s=[16, 36], **WEIGHTS),
     case("output_slices", "y, y1, y2 = Split<axis=0, num_outputs=3>(x)", x=(3, 64)),
     case("output_and_its_view", "r = Relu(x) y = Reshape(r, s) y1 = Relu(x)", x=(4, 6), s=[24]),
     case("duplicate_outputs", "y = Relu(x) y1 = Relu(x)", x=(4, 6)),
@@ -91,7 +98,8 @@ CASES = [
     case("concat_output_too", f"y1 = Conv{C3}(x, w, b) y = Concat<axis=1>(y1, x)", x=X, **WEIGHTS),
     case("concat_of_output", f"c = Conv{C3}(x, w, b) y1 = Concat<axis=1>(c, x) r = Relu(c) y = Concat<axis=1>(y1, r)",
          x=X, **WEIGHTS),
-    case("concat_read_later", f"c = Conv{C3}(x, w, b) d = Concat<axis=1>(c, x) y1 = Relu(d) y = Exp(c)", x=X, **WEIGHTS),
+    case("concat_read_later",
+         f"c = Conv{C3}(x, w, b) d = Concat<axis=1>(c, x) y1 = Relu(d) y = Exp(c)", x=X, **WEIGHTS),
     case("densenet",
          f"c1 = Conv{C3}(x, w1) d1 = Concat<axis=1>(x, c1) c2 = Conv{C3}(d1, w2) d2 = Concat<axis=1>(d1, c2) "
          f"c3 = Conv{C3}(d2, w3) d3 = Concat<axis=1>(d2, c3) y = Relu(d3)",
@@ -107,16 +115,19 @@ CASES = [
          x=X, w=(32, 16, 3, 3), w1=(16, 16, 1, 1)),
     case("nhwc_head", f"c = Conv{C3}(x, w, b) t = Transpose<perm=[0,2,3,1]>(c) r = Reshape(t, s) y = Softmax(r)",
          x=X, s=[1, -1, 4], **WEIGHTS),
-    case("classifier", "c = Conv(x, w, b) g = GlobalAveragePool(c) f = Flatten(g) l = Gemm<transB=1>(f, k) y = Softmax(l)",
+    case("classifier",
+         "c = Conv(x, w, b) g = GlobalAveragePool(c) f = Flatten(g) l = Gemm<transB=1>(f, k) y = Softmax(l)", ,
          x=(2, *X[1:]), k=(10, 16), **WEIGHTS),
     case("classifier_dropout", "g = GlobalAveragePool(x) d, z = Dropout(g) f = Flatten(d) y = Gemm(f, k, l)",
          x=(1, 17, 3, 3), k=(17, 5), l=(5,)),
     case("pool_epilogue", "p = AveragePool<kernel_shape=[2,2]>(x) r = Relu(p) y = Add(r, p)", x=(1, 17, 5, 5)),
     case("elementwise_fan", "a = Exp(x) b = Add(a, x1) c = Mul(a, x2) d = Sub(b, c) y = Max(d, x3, a)",
          x=(3, 5), x1=(3, 5), x2=(3, 5), x3=(3, 5)),
-    case("elementwise_many", "a = Add(x, x1) b = Add(a, x2) c = Add(b, x3) d = Add(c, x4) e = Add(d, x5) y = Add(e, x6)",
+    case("elementwise_many",
+         "a = Add(x, x1) b = Add(a, x2) c = Add(b, x3) d = Add(c, x4) e = Add(d, x5) y = Add(e, x6)", ,
          **{f"x{number or ''}": (3, 5) for number in range(7)}),
-    case("elementwise_broadcast_then_full", "a = Add(x, x1) b = Exp(a) y = Mul(b, x2)", x=(3, 1), x1=(1, 5), x2=(2, 3, 5)),
+    case("elementwise_broadcast_then_full",
+         "a = Add(x, x1) b = Exp(a) y = Mul(b, x2)", x=(3, 1), x1=(1, 5), x2=(2, 3, 5)),
     case("two_heads", f"c = Conv{C3}(x, w, b) y = Relu(c) y1 = Sigmoid(c)", x=X, **WEIGHTS),
     case("same_weights_twice", f"c = Conv{C3}(x, w, b) y = Conv{C3}(c, w, b)", x=X, **WEIGHTS),
     case("one_pixel_views", "g = GlobalAveragePool(x) f = Flatten(g) u = Reshape(f, s) y = Conv(u, w)",

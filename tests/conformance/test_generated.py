@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support import Array, Start, difference, filled, reference
 
 from mace_cl.errors import UnsupportedError
+from support import Array, Start, difference, filled, reference
 
 TOLERANCE = 1e-4
 UNSUPPORTED_YET = {"minilm", "vit_tiny"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+
 from support import Case, Oracle, Results, Start, case, difference, filled
 
 TOLERANCE = 1e-5

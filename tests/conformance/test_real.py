@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from support import Array, Outputs, Start, difference
 
 from mace_cl.runtime.executor import Executor
+from support import Array, Outputs, Start, difference
 
 FOLDER = Path(__file__).parents[3] / "shared" / "real"
 TOLERANCE = 1e-4

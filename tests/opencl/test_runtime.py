@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import Array, Case, case, difference, filled, model_of
 
 import mace_cl
 from mace_cl import Runtime
@@ -23,6 +22,7 @@ from mace_cl.device.signature import Signature
 from mace_cl.errors import DamagedError, InputError, ModelError, ProgramError, UnsupportedError
 from mace_cl.program.format import read, write
 from mace_cl.program.program import Program, Target
+from support import Array, Case, case, difference, filled, model_of
 
 NET = case(
     "net", "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) f = Flatten(r) y = Gemm(f, k, l) y1 = Exp(x1)",

@@ -6,6 +6,7 @@ Every kind of damage is made of four files: plain, signed, encrypted, and signed
 The outcome of each is one of
 
     named      refused by an error of mace-cl that names the file and the damage: the only good one
+    same       accepted, and the program is the one that was written: a forged seal where no key is trusted
     consistent accepted although it is not what was written: a forgery whose checksums are all right and
                which contradicts nothing.  Only a signature tells that; so none where a key is trusted
     wrong      accepted although no checksum was forged
@@ -15,7 +16,7 @@ The outcome of each is one of
     hung       no answer within the time limit
     memory     more than 32 MiB were allocated
 
-The exit code is 0 if all are named, or consistent where that is allowed.
+The exit code is 0 if all are named, or same or consistent where no key is trusted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import select
 import struct
 import subprocess
@@ -36,6 +38,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from mace_cl.errors import DamagedError, ForeignError, FutureError, MaceClError, SealError
@@ -70,7 +73,7 @@ def _borders(file: Scanned) -> list[int]:
 def _regions(file: Scanned) -> list[tuple[int, int]]:
     """What lies between borders: fields of the header, text, manifest, gaps, sections, seal."""
     places = [*_borders(file), len(file.view)]
-    return [(begin, end) for begin, end in zip(places, places[1:], strict=False) if begin < end]
+    return [(begin, end) for begin, end in pairwise(places) if begin < end]
 
 
 def truncated(chance: random.Random, data: bytes, file: Scanned) -> bytes:
@@ -101,7 +104,8 @@ def overwritten(chance: random.Random, data: bytes, file: Scanned) -> bytes:
     begin, end = chance.choice(_regions(file))
     place, length = chance.randrange(begin, end), chance.choice((1, 4, 64, 512, 4096))
     length = min(length, len(data) - place)
-    return data[:place] + chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length))) + data[place + length :]
+    content = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
+    return data[:place] + content + data[place + length :]
 
 
 def spliced(chance: random.Random, data: bytes, file: Scanned) -> bytes:
@@ -129,7 +133,8 @@ def swapped_sections(chance: random.Random, data: bytes, file: Scanned) -> bytes
 def crossed(chance: random.Random, data: bytes, file: Scanned) -> bytes:
     """The beginning of this file, the rest of another program's."""
     place = chance.choice([*_borders(file)[1:], chance.randrange(1, len(data))])
-    return data[:place] + _other()[place:]
+    mixed = data[:place] + _other()[place:]
+    return data if mixed == _other() else mixed
 
 
 def noise(chance: random.Random, data: bytes, file: Scanned) -> bytes:
@@ -314,8 +319,7 @@ def outcome(path: Path, before: bytes, key: bytes | None, trusted: tuple[str, ..
         if tracemalloc.get_traced_memory()[1] - start > MEMORY:
             return "memory", ""
         if opened.program == open_program(before, key).program:
-            same = path.read_bytes() == before
-            return ("unchanged" if same else "consistent" if forged else "wrong"), "the same program"
+            return ("same" if forged else "wrong"), "the same program"
         return ("consistent" if forged and not trusted else "wrong"), ""
     except (DamagedError, FutureError, ForeignError, SealError) as error:
         if tracemalloc.get_traced_memory()[1] - start > MEMORY:
@@ -347,7 +351,7 @@ def _work(folder: Path) -> None:
             trusted = (hex_key,) if name == "trusted" else ()
             key = KEY if name == "encrypted" else None
             answer = outcome(path, data[name], key, trusted, KINDS[kind] in FORGED)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps([*answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]), flush=True)
 
 
 # ---- all of them ----
@@ -360,6 +364,7 @@ class Report:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.bad: list[str] = []
         self.seconds = 0.0
+        self.mebibytes = 0
 
     @property
     def files(self) -> int:
@@ -370,18 +375,18 @@ class Report:
 
     def add(self, seed: int, kind: str, file: str, result: str, said: str) -> None:
         self.counts[file, kind, result] += 1
-        if result in BAD or (result == "consistent" and file == "trusted"):
+        if result in BAD or (result in ("same", "consistent") and file == "trusted"):
             self.bad.append(f"{result}: seed {seed}, {kind} of the {file} file: {said}")
 
     def lines(self) -> Iterator[str]:
-        results = ("named", "consistent", *BAD)
+        results = ("named", "same", "consistent", *BAD)
         yield f"{'file':<10} {'damage':<17}" + "".join(f"{result:>11}" for result in results)
         for name in FILES:
             for kind in KINDS:
                 row = [self.counts[name, kind, result] for result in results]
                 yield f"{name:<10} {kind:<17}" + "".join(f"{count:>11}" for count in row)
         yield f"{'all':<28}" + "".join(f"{self.total(result):>11}" for result in results)
-        yield f"{self.files} damaged files in {self.seconds:.0f} s"
+        yield f"{self.files} damaged files in {self.seconds:.0f} s; at most {self.mebibytes} MiB in a process"
 
 
 class _Child:
@@ -390,8 +395,10 @@ class _Child:
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, str(Path(__file__)), "--child", str(folder)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.mebibytes = 0
 
     def ask(self, question: tuple[int, str, str]) -> tuple[str, str]:
+        """(outcome, what was said); `mebibytes` is then the most memory that the process ever took."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -404,7 +411,7 @@ class _Child:
         line = self._process.stdout.readline()
         if not line:
             return "died", f"exit code {self._process.wait()}"
-        result, said = json.loads(line)
+        result, said, self.mebibytes = json.loads(line)
         return result, said
 
     def end(self) -> None:
@@ -432,6 +439,7 @@ def torture(files: int, progress: Callable[[str], object] = lambda _: None) -> R
                     for file in FILES:
                         result, said = child.ask((seed, kind, file))
                         report.add(seed, kind, file, result, said)
+                        report.mebibytes = max(report.mebibytes, child.mebibytes)
                         if result in ("died", "hung"):
                             child.end()
                             child = _Child(folder)

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import TRAITS
-from support import case, model_of
 
 from mace_cl.bind import BUILD_OPTIONS, bind
 from mace_cl.frontends.onnx import load
@@ -16,6 +14,8 @@ from mace_cl.lower import lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Plan, Problem, Traits
 from mace_cl.schedule import ALIGNMENT
+from problems import TRAITS
+from support import case, model_of
 
 NET = case(
     "net", "c = Conv<pads=[1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1]>(c, w) e = Conv<pads=[1,1,1,1]>(d, w1, b) y = Relu(e)",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.helper
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from foreign_samples import (
     GOLDEN,
     PTX,
@@ -22,7 +26,6 @@ from foreign_samples import (
     elf,
     every_sample,
     field,
-    mace_programs,
     mace_protobuf,
     mali,
     old_bitcode,
@@ -32,12 +35,9 @@ from foreign_samples import (
     varint,
     wrapped,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from mace_cl.errors import DamagedError
 from mace_cl.foreign import Description, recognise
-from mace_cl.foreign.notes import MAX_STEPS, Budget, Cursor, Notes, printable
+from mace_cl.foreign.notes import Budget, Cursor, Notes, printable
 from mace_cl.foreign.recognise import FORMATS
 from mace_cl.foreign.wire import fields
 from mace_cl.foreign.wire import varint as least_varint
@@ -47,7 +47,7 @@ SAMPLES = every_sample()
 
 
 def part_kinds(seen: Description) -> dict[str, str | None]:
-    return {part.name: part.content and part.content.kind for part in seen.parts}
+    return {part.name: part.content.kind if part.content else None for part in seen.parts}
 
 
 # each format
@@ -82,15 +82,12 @@ def test_pocl_of_a_version_that_is_not_known() -> None:
     [
         (lambda data: data[:-3], "with files of 24 does not fit"),
         (lambda data: data + b"??", "2 bytes belong to nothing"),
-        (lambda data: data[:90], "the file /program.bc of"),
-        (lambda data: data.replace(struct.pack("<I", 10) + b"/twice/lib", struct.pack("<I", 90) + b"/twice/lib"), "path"),
+        (lambda data: data[:99], "the file /program.bc of"),
+        (lambda data: data.replace(b"\x0a\0\0\0/twice/lib", b"\x5a\0\0\0/twice/lib"), "path"),
         (lambda data: data[:-10] + struct.pack("<I", 2) + data[-6:], "4 bytes belong|beyond|path"),
     ],
 )
-def test_damaged_pocl_binaries_tell_what_they_can(damage: object, problem: str) -> None:
-    import re
-
-    assert callable(damage)
+def test_damaged_pocl_binaries_tell_what_they_can(damage: Callable[[bytes], bytes], problem: str) -> None:
     seen = recognise(damage(poclbin(8, {"/twice/lib": b"machine"[:6]})))
     assert (seen.kind, seen.fact("version")) == ("pocl", 8)
     assert re.search(problem, seen.problems[0])
@@ -211,7 +208,7 @@ def test_elf_of_gpus() -> None:
 
 def test_elf_that_contradicts_itself() -> None:
     assert "class 9" in recognise(b"\x7fELF\x09" + bytes(60)).problems[0]
-    assert "ends beyond" in recognise(elf([(".text", 1, b"code")])[:-1]).problems[0]
+    assert "ends beyond" in recognise(elf([(".text", 1, b"code")])[:-20]).problems[0]
     data = bytearray(elf([(".text", 1, b"code")]))
     table = struct.unpack_from("<Q", data, 40)[0]
     struct.pack_into("<Q", data, table + 64 + 32, 1 << 60)
@@ -398,8 +395,8 @@ def test_any_bytes(data: bytes) -> None:
 
 
 BEGINNINGS = st.sampled_from(
-    [b"poclbin\0", b"rusticl\0\1\0\0\0", b"\x7fELF\x02\x01\x01", b"BC\xc0\xde", b"\xde\xc0\x17\x0b", b"\x03\x02\x23\x07",
-     b"CLCC", b".version 7.8\n.target sm_80\n", b"\x0a", b"\x08\x07", struct.pack("<qi", 3, 8) + b"conv -DX"]
+    [b"poclbin\0", b"rusticl\0\1\0\0\0", b"\x7fELF\x02\x01\x01", b"BC\xc0\xde", b"\xde\xc0\x17\x0b",
+     b"\x03\x02\x23\x07", b"CLCC", b".version 7.8\n.target sm_80\n", b"\x0a", b"\x08\x07", struct.pack("<qi", 3, 8) + b"conv -DX"]
 )  # fmt: skip
 
 
@@ -425,23 +422,27 @@ def test_samples_cut_everywhere(name: str) -> None:
         check(sample[:length])
 
 
-def overlapping_elf(size: int) -> bytes:
-    """65535 sections named ``.ocl.ir``, each of which is the whole file."""
-    count = 65535
-    names = 64 + 64 * count
-    entry = struct.pack("<II6Q", 1, 1, 0, 0, 0, names + 10, 0, 0)[:48] + bytes(16)
-    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI3QI6H", 1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, count, 0)
-    return (head + struct.pack("<II4QIIQQ", 1, 1, 0, 0, 0, names + 10, 0, 0, 0, 0) * count + entry[:0]).ljust(size, b"\0")
+def overlapping_elf(count: int) -> bytes:
+    """Sections named ``.ocl.obj``, each of which is the whole file."""
+    size = 64 + 64 * count + 10
+    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI3QI6H", 1, 62, 1, 0, 0, 64, 0, 64, 0, 0, 64, count, 1)
+    names = struct.pack("<II4QIIQQ", 0, 3, 0, 0, size - 10, 10, 0, 0, 0, 0)
+    return (
+        head
+        + names * 2
+        + struct.pack("<II4QIIQQ", 1, 1, 0, 0, 0, size, 0, 0, 0, 0) * (count - 2)
+        + b"\0.ocl.obj\0"[:10]
+    )
 
 
 HOSTILE = {
-    "elf-overlap": overlapping_elf(64 + 64 * 65535 + 10),
-    "spirv-nops": struct.pack("<5I", 0x07230203, 0x10000, 0, 1, 0) + struct.pack("<I", 1 << 16) * 1_000_000,
+    "elf-overlap": overlapping_elf(16000),
+    "spirv-nops": struct.pack("<5I", 0x07230203, 0x10000, 0, 1, 0) + struct.pack("<I", 1 << 16) * 600_000,
     "bitcode-ones": b"BC\xc0\xde" + b"\xff" * 4_000_000,
     "bitcode-zeros": BITCODE[:200] + bytes(4_000_000),
-    "mace-pairs": mace_protobuf({}) and field(1, field(1, "a -DX") + field(2, b"")) * 400_000 + b"\0\0\0\0",
+    "mace-pairs": field(1, field(1, "a -DX") + field(2, b"")) * 400_000 + b"\0\0\0\0",
     "mace-numbers": field(1, field(1, "key") + b"\x18\0" * 2_000_000) + b"\0\0\0\0",
-    "mace-count": struct.pack("<qi", 65536, 5) + b"a -DX" + struct.pack("<i", 2**31 - 1) + bytes(1000),
+    "mace-count": struct.pack("<qi", 16384, 5) + b"a -DX" + struct.pack("<i", 2**31 - 1) + bytes(1000),
     "net-fields": field(1, field(2, "a") + field(3, "b") + field(4, "Conv2D")) * 300_000,
     "one-op": field(1, b"\x12\0" * 2_000_000),
     "ptx-lines": b".version 7.8\n.target sm_80\n" + b".entry a\n" * 400_000,
@@ -456,22 +457,15 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_cost_little_time_and_memory(name: str) -> None:
-    data = HOSTILE[name]
-    tracemalloc.start()
     begin = time.process_time()
-    check(data)
-    seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
+    check(HOSTILE[name])
+    assert time.process_time() - begin < 10
+    tracemalloc.start()
+    recognise(HOSTILE[name])
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 64 * len(data) + (64 << 20)
-    # tracing memory makes it some times slower
-    assert seconds < 60
+    assert peak < 128 << 20
 
 
 def test_every_format_refuses_nothing_at_all() -> None:
     assert not [form.kind for form in FORMATS if form.sniff(memoryview(b""))]
-    assert MAX_STEPS < 10**7
-
-
-def test_golden_files_hold_no_path() -> None:
-    for path in sorted(Path(GOLDEN).iterdir()):
-        assert not {b"/root", b"/home", b"/tmp", b"/work"} & {found for found in (b"/root", b"/home", b"/tmp", b"/work") if found in path.read_bytes()}

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from foreign_samples import (
     DEVICE_KEY,
     MACE_TUNING,
@@ -20,9 +23,6 @@ from foreign_samples import (
     mace_protobuf,
     spirv,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from mace_cl.errors import DamagedError
 from mace_cl.foreign import Description, Part, recognise
 from mace_cl.foreign.mace_names import obfuscate, reveal

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from support import case, filled, model_of
 
 from mace_cl.compiler import prepare
 from mace_cl.device import Device
@@ -18,6 +17,7 @@ from mace_cl.frontends.onnx import external_files, load
 from mace_cl.graph import static_shape
 from mace_cl.identity import model_sha256
 from mace_cl.passes.pipeline import optimise
+from support import case, filled, model_of
 
 CONV = model_of(case("conv", "c = Conv(x, w) y = Relu(c)", x=(1, 3, 5, 5), w=(4, 3, 3, 3)))
 

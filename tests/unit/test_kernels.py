@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import PROBLEMS, TRAITS
 
 import mace_cl.kernels as kernels
 from mace_cl.kernels.base import Code, ceil_div, pad_to, tile_starts
@@ -19,6 +18,7 @@ from mace_cl.kernels.elementwise import Access, contiguous, merge
 from mace_cl.kernels.views import blocked_floats, view
 from mace_cl.kernels.windows import Window, tile_classes
 from mace_cl.plan import Problem
+from problems import PROBLEMS, TRAITS
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -108,7 +108,9 @@ def test_packed_depthwise_weights() -> None:
     assert not packed[1, :, 2:].any()
 
 
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if name.startswith(("pool", "reduce", "reorder", "softmax"))])
+@pytest.mark.parametrize(
+    "name", [name for name in PROBLEMS if name.startswith(("pool", "reduce", "reorder", "softmax"))]
+)
 def test_kernels_without_constants_refuse_to_pack(name: str) -> None:
     with pytest.raises(AssertionError, match="is not a constant of this kernel"):
         PROBLEMS[name].pack(0, np.zeros(3, np.float32), {})

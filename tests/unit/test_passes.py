@@ -6,13 +6,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
-from support import Case, case, filled, model_of
 
 from mace_cl.expr import Expr
 from mace_cl.frontends.onnx import load
 from mace_cl.graph import array_of, attribute, nodes_of
 from mace_cl.passes.canonical import explicit_pads
 from mace_cl.passes.pipeline import PASSES, optimise
+from support import Case, case, filled, model_of
 
 X = (1, 4, 6, 6)
 NORM = {"s": (4,), "o": (4,), "m": (4,), "v": filled("v", (4,), 0.1)}

@@ -17,8 +17,9 @@ import pytest
 
 from forgery import forged
 from mace_cl.errors import DamagedError, ForeignError, MaceClError, SealError, SettingsError, StorageError
-from mace_cl.program.format import open_program, read, scan, write, write_sealed
+from mace_cl.program.format import Opened, open_program, read, scan, write, write_sealed
 from mace_cl.program.policy import SET_ASIDE, decide, examine
+from mace_cl.program.program import Program
 from mace_cl.program.seal import LOCAL_KEY, KeyPair, admit, keygen, local_signer, sign, signed_by, verify
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "program" / "format-3.bin"
@@ -367,8 +368,8 @@ def test_the_decision_says_refused(signed: Path, path: Path, mine: KeyPair, thei
     assert "refused" not in SET_ASIDE
 
 
-def _found(found: object) -> object:
-    return found if isinstance(found, MaceClError) else found.program  # type: ignore[attr-defined]
+def _found(found: Opened | MaceClError | None) -> Program | MaceClError | None:
+    return found.program if isinstance(found, Opened) else found
 
 
 def test_a_trusted_key_that_can_not_be_read_lets_nothing_pass(signed: Path) -> None:

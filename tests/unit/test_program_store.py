@@ -142,7 +142,7 @@ def test_entries(store: Store) -> None:
 
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "missing")
-    assert store.entries() == store.verify() == store.find("ab") == []
+    assert (store.entries(), store.verify(), store.find("ab")) == ([], [], [])
     assert store.gc(0) == store.clear() == Swept((), 0, 0)
     assert not store.directory.exists()
 

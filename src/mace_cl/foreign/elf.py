@@ -82,7 +82,7 @@ def _sections(
             notes.problems.append(f"{_WHAT}: section {section.name} of {size} bytes from byte {offset} does not fit")
             section = section._replace(offset=0, size=0)
         sections.append(section)
-        if size:
+        if section.size:
             notes.part(section.name or "(unnamed)", section.offset, section.size, look=section.name in _LOOK)
     return sections
 

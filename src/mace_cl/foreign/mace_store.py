@@ -29,7 +29,7 @@ LAYOUTS: dict[Layout, str] = {
     "protobuf": "pairs as protobuf, CRC32 at the end (MACE since March 2021)",
     "counted": "a count and then pairs, no checksum (MACE up to v1.0)",
 }
-MAX_PAIRS = 1 << 16
+MAX_PAIRS = 1 << 14
 MAX_KEY = 1 << 14
 MAX_NUMBERS = 64
 _MAX_FILE = (1 << 31) - 1

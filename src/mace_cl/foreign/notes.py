@@ -19,9 +19,9 @@ __all__ = ["Cursor", "Description", "Format", "Notes", "Part", "Value", "damaged
 Value = str | int | tuple[str, ...]
 Facts = tuple[tuple[str, Value], ...]
 
-MAX_PARTS = 1 << 16
-MAX_STEPS = 2_000_000
-"""Steps of loops over one file, all formats inside it together: some seconds."""
+MAX_PARTS = 1 << 14
+MAX_STEPS = 1 << 19
+"""Steps of loops over one file, all formats inside it together: about a second."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ class Cursor:
 
     def numbers(self, codes: str) -> tuple[int, ...]:
         """Numbers as `struct` names them ("IIQ"), in this cursor's byte order, without padding."""
-        layout = struct.Struct(self.order + codes)
-        return layout.unpack(self.take(layout.size, "header"))
+        codes = self.order + codes
+        return struct.unpack(codes, self.take(struct.calcsize(codes), "header"))
 
     def u32(self) -> int:
         """An unsigned number of four bytes."""

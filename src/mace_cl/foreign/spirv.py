@@ -18,6 +18,7 @@ _GENERATORS = {
     17: "Khronos SPIR-V Tools Linker",
 }
 _SOURCE, _EXTENSION, _IMPORT, _MEMORY_MODEL, _ENTRY, _CAPABILITY, _FUNCTION = 3, 10, 11, 14, 15, 17, 54
+_OF_USE = {_SOURCE, _EXTENSION, _IMPORT, _MEMORY_MODEL, _ENTRY, _CAPABILITY}
 _LANGUAGES = {0: "unknown", 1: "ESSL", 2: "GLSL", 3: "OpenCL C", 4: "OpenCL C++", 5: "HLSL", 6: "C++ for OpenCL"}
 _MODELS = {0: "Vertex", 4: "Fragment", 5: "GLCompute", 6: "Kernel"}
 _ADDRESSING = {0: "Logical", 1: "Physical32", 2: "Physical64", 5348: "PhysicalStorageBuffer64"}
@@ -78,7 +79,8 @@ def _read(view: memoryview, notes: Notes) -> None:
             if op == _FUNCTION:
                 break
             data = cursor.take(4 * (words - 1), "an instruction")
-            _instruction(op, Cursor(data, f"{cursor.what}, instruction {op}", 0, cursor.order), found, notes)
+            if op in _OF_USE:
+                _instruction(op, Cursor(data, f"{cursor.what}, instruction {op}", 0, cursor.order), found, notes)
     finally:
         for label, values in found.items():
             notes.fact(label, values)

@@ -42,15 +42,15 @@ _TEXT_FIELD = re.compile(rb"\A(?:\s|#[^\n]{0,512}\n){0,64}[a-z_][a-z_0-9]{0,63} 
 
 def read(view: memoryview, notes: Notes) -> None:
     """Name the file by its first bytes where that can be done; else note first bytes, strings, entropy, known parts."""
+    if not len(view):
+        notes.kind, notes.title = "empty", "an empty file"
+        return
     head = bytes(view[:32])
     title = next((name for magic, name in _NAMES.items() if head.startswith(magic)), looks_like(view))
     if title == "a text file" and _TEXT_FIELD.match(bytes(view[: 1 << 14])):
         title = "protobuf text"
     if not title.startswith("of a kind not known"):
         notes.kind, notes.title = "other", title
-        return
-    if not len(view):
-        notes.kind, notes.title = "empty", "an empty file"
         return
     sample = bytes(view[:_SAMPLE])
     notes.spend(len(sample) // 64)

@@ -148,8 +148,8 @@ def _check_sizes(proto: onnx.ModelProto, source: Path | bytes, name: str) -> Non
             size = (source.parent / entries["location"]).stat().st_size
             if offset < 0 or length != needed or offset + length > size:
                 raise ModelError(
-                    f"{name}: the weights {tensor.name!r} need {needed} bytes, but are given as {length} from {offset} on "
-                    f"in {entries['location']!r} of {size}; copy that file anew, or export the model again"
+                    f"{name}: the weights {tensor.name!r} need {needed} bytes, but are given as {length} from {offset} "
+                    f"on in {entries['location']!r} of {size}; copy that file anew, or export the model again"
                 )
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
             raise ModelError(

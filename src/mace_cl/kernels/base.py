@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Code", "ceil_div", "kernel_head", "pad_to", "prelude", "tile_starts", "unpacked"]
+__all__ = ["Code", "ceil_div", "kernel_head", "pad_to", "prelude", "tile_starts", "unaligned", "unpacked"]
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -37,6 +37,16 @@ def prelude(block: int) -> str:
         f"#define vec float{block}\n"
         "#define LOAD(p) (*(__global const vec *)(p))\n"
         "#define STORE(p, v) (*(__global vec *)(p) = (v))\n"
+    )
+
+
+def unaligned(entry: str, block: int) -> str:
+    """Names for vector accesses at any float; the type is named after the kernel, as types can't be repeated."""
+    return (
+        f"typedef float{block} __attribute__((aligned(4))) {entry}_vec;\n"
+        "#undef UNALIGNED\n#undef STORE_UNALIGNED\n"
+        f"#define UNALIGNED(p) (*(__global const {entry}_vec *)(p))\n"
+        f"#define STORE_UNALIGNED(p, v) (*(__global {entry}_vec *)(p) = (v))\n"
     )
 
 

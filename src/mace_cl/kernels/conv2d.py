@@ -218,11 +218,11 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
         if tail:
             code.add(f"const int channels = icb == {blocks - 1} ? {tail} : {block};")
         with code.block("for (int kh = k0; kh < k1; ++kh)"):
-            code.add(
-                f"__global const float *restrict xp = x + n * {x.image} + {icb} * {block_stride}"
-                f" + (top + kh * {window.dilations[0]}) * {x.row} + (ow * {window.strides[1]} - {window.pads[1]}) * {x.column};",
-                f"__global const float *restrict wp = w + ((group * {blocks} + icb) * {kh} + kh) * {kw * block * r * c};",
-            )
+            row, column = f"(top + kh * {window.dilations[0]})", f"(ow * {window.strides[1]} - {window.pads[1]})"
+            at = f"n * {x.image} + {icb} * {block_stride} + {row} * {x.row} + {column} * {x.column}"
+            weights = f"((group * {blocks} + icb) * {kh} + kh) * {kw * block * r * c}"
+            code.add(f"__global const float *restrict xp = x + {at};")
+            code.add(f"__global const float *restrict wp = w + {weights};")
             for k in range(kw):
                 if any(one.valid[k]):
                     with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):

@@ -103,7 +103,7 @@ class Pool2D:
                     step = (
                         "a{0} += x{1};"
                         if self.kind == "average"
-                        else "a{0} = (x{1} > a{0}) | (x{1} != x{1}) ? x{1} : a{0};"
+                        else "a{0} = ((x{1} > a{0}) | (x{1} != x{1})) ? x{1} : a{0};"
                     )
                     code.add(" ".join(step.format(pixel, column) for pixel in pixels))
             self._finish(code, one, tile, starts[first])

@@ -18,8 +18,8 @@ __all__ = ["REDUCTIONS", "Reduce"]
 REDUCTIONS = {
     "sum": ("0.0f", "{a} + {x}"),
     "mean": ("0.0f", "{a} + {x}"),
-    "max": ("-INFINITY", "(({x} > {a}) | ({x} != {x}) ? {x} : {a})"),
-    "min": ("INFINITY", "(({x} < {a}) | ({x} != {x}) ? {x} : {a})"),
+    "max": ("-INFINITY", "((({x} > {a}) | ({x} != {x})) ? {x} : {a})"),
+    "min": ("INFINITY", "((({x} < {a}) | ({x} != {x})) ? {x} : {a})"),
     "prod": ("1.0f", "{a} * {x}"),
 }
 """Start value and step of each reduction; ``{a}`` is the running value, ``{x}`` the next element."""

@@ -71,7 +71,7 @@ def transform_weights(weights: NDArray[Any], m: int) -> NDArray[np.float32]:
     """``[OC, IC, 3, 3]`` to ``[(m+2)²·OC, IC, 1, 1]``, computed in fp64."""
     matrix = np.array([[float(entry) for entry in row] for row in _TRANSFORMS[m].weights])
     moved = np.einsum("ia,ocab,jb->ijoc", matrix, weights.astype(np.float64), matrix, optimize=True)
-    return moved.reshape(-1, weights.shape[1], 1, 1).astype(np.float32)
+    return np.asarray(moved.reshape(-1, weights.shape[1], 1, 1), np.float32)
 
 
 def _combine(row: tuple[Fraction, ...], names: list[str]) -> str:
@@ -204,9 +204,8 @@ class WinogradOutput:
             if self.bias:
                 code.add(f"const vec bias = LOAD(b + cb * {c});")
             with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
-                code.add(
-                    f"__global const float *restrict vp = v + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};"
-                )
+                code.add(f"const int tile = (image * {rows} + th) * {columns} + tw;")
+                code.add(f"__global const float *restrict vp = v + (cb * {total} + tile) * {c};")
                 for column in range(n):
                     for row in range(n):
                         at = (row * n + column) * blocks * total * c

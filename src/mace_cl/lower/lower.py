@@ -36,7 +36,7 @@ def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
     inputs = []
     for value in graph.inputs:
         region = builder.allocate(value, "nchw")
-        inputs.append(PlanPort(value.name or "", "float32", builder.shape(value), region))
+        inputs.append(PlanPort(value.name or "", _dtype(value), builder.shape(value), region))
     for node in graph:
         LOWERINGS[node.domain, node.op_type](builder, node)
     outputs = [
@@ -45,3 +45,7 @@ def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
     plan = elide_copies(Plan(layout, tuple(builder.buffers), tuple(inputs), tuple(outputs), tuple(builder.calls)))
     plan.check()
     return plan
+
+
+def _dtype(value: ir.Value) -> str:
+    return "float32" if value.dtype is None else str(value.dtype.numpy())

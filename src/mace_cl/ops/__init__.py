@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from mace_cl.graph import DOMAIN
-from mace_cl.ops import convolution, elementwise, movement, normalization, pooling, reduction, resizing
+from mace_cl.ops import convolution, elementwise, matmul, movement, normalization, pooling, reduction, resizing
 from mace_cl.ops.builder import Builder
 
 __all__ = ["EPILOGUE_OPS", "LOWERINGS", "Builder"]
@@ -24,7 +24,9 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     ("", "GlobalMaxPool"): pooling.lower_global_pool,
     ("", "Identity"): movement.lower_reshape,
     ("", "InstanceNormalization"): normalization.lower_instance_norm,
+    ("", "LayerNormalization"): normalization.lower_layer_norm,
     ("", "LogSoftmax"): normalization.lower_softmax,
+    ("", "MatMul"): matmul.lower_matmul,
     ("", "MaxPool"): pooling.lower_pool,
     ("", "Pad"): resizing.lower_pad,
     ("", "ReduceMax"): reduction.lower_reduce,
@@ -47,5 +49,6 @@ EPILOGUE_OPS: dict[tuple[str, str], int] = {
     ("", "Conv"): 1,
     ("", "GlobalAveragePool"): 1,
     ("", "InstanceNormalization"): 1,
+    ("", "MatMul"): 0,
 }
-"""Ops whose kernels take an epilogue, with the axis of their channels."""
+"""Ops whose kernels take an epilogue, with the axis of their channels; 0 where it can have no operands."""

@@ -19,6 +19,8 @@ from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Problem, Region
 __all__ = ["Builder"]
 
 _FLOAT = 4
+_POSITIONS = {ir.DataType.INT32: 4, ir.DataType.INT64: 8}
+"""Integer inputs of the model, for ops that take positions, and the bytes of an element."""
 
 
 class Builder:
@@ -50,9 +52,10 @@ class Builder:
             producer = value.producer()
             where = describe(producer) if producer is not None else f"input {value.name!r}"
             raise UnsupportedError(
-                f"{where}: the shape of {value.name!r} can't be found ({value.shape}). If it hangs on an input's, give that "
-                "(the argument `shapes`, or --shape NAME=1,3,224,224); if it hangs on data, mace-cl can't run the model yet; "
-                "if the model contradicts itself, onnx.checker.check_model(model, full_check=True) says where"
+                f"{where}: the shape of {value.name!r} can't be found ({value.shape}). If it hangs on an input's, "
+                "give that (the argument `shapes`, or --shape NAME=1,3,224,224); if it hangs on data, mace-cl can't "
+                "run the model yet; if the model contradicts itself, onnx.checker.check_model(model, full_check=True) "
+                "says where"
             )
         return shape
 
@@ -64,7 +67,7 @@ class Builder:
         """A new buffer for a result."""
         shape = self.shape(value)
         floats = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else int(np.prod(shape))
-        region = self.scratch(value.name or "", floats)
+        region = self.scratch(value.name or "", floats * self._item(value) // _FLOAT)
         self.place(value, layout, region)
         return region
 
@@ -77,7 +80,8 @@ class Builder:
 
     def place(self, value: ir.Value, layout: str, region: Region) -> None:
         """Say that the value lies in ``region``; used for views that need no kernel."""
-        if value.dtype not in (None, ir.DataType.FLOAT):
+        positions = value.dtype in _POSITIONS and value.is_graph_input()
+        if value.dtype not in (None, ir.DataType.FLOAT) and not positions:
             producer = value.producer()
             where = describe(producer) if producer is not None else f"input {value.name!r}"
             raise UnsupportedError(
@@ -86,12 +90,17 @@ class Builder:
             )
         shape = self.shape(value)
         floats = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
-        if region.size != floats * _FLOAT:
+        if region.size != floats * self._item(value):
             raise ModelError(
-                f"{value.name!r} of shape {shape} can't be a view of {region.size // _FLOAT} elements: the model contradicts "
-                "itself; export it again"
+                f"{value.name!r} of shape {shape} can't be a view of {region.size // _FLOAT} elements: the model "
+                "contradicts itself; export it again"
             )
         self._regions.setdefault(value, {})[layout] = region
+
+    @staticmethod
+    def _item(value: ir.Value) -> int:
+        """Bytes of one element."""
+        return _POSITIONS.get(value.dtype, _FLOAT) if value.dtype is not None else _FLOAT
 
     def expect(self, node: ir.Node, value: ir.Value | None, shape: Sequence[int]) -> None:
         """Refuse an operand of another shape, which kernels would read out of bounds.
@@ -101,8 +110,8 @@ class Builder:
         """
         if value is not None and self.shape(value) != tuple(shape):
             raise ModelError(
-                f"{describe(node)}: {value.name!r} has shape {self.shape(value)}, but {tuple(shape)} is needed: the model "
-                "contradicts itself; export it again"
+                f"{describe(node)}: {value.name!r} has shape {self.shape(value)}, but {tuple(shape)} is needed: the "
+                "model contradicts itself; export it again"
             )
 
     def constant(self, value: ir.Value) -> Constant:

@@ -5,6 +5,7 @@ Where the bytes already lie as the result wants them, the result is a view and n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ import onnx_ir as ir
 
 from mace_cl.graph import array_of, attribute, is_used
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
+from mace_cl.kernels.gather import Gather
 from mace_cl.ops.builder import Builder
 from mace_cl.plan import Constant, Region
 
@@ -173,22 +175,28 @@ def lower_split(builder: Builder, node: ir.Node) -> None:
 
 
 def lower_gather(builder: Builder, node: ir.Node) -> None:
-    """``Gather`` of constant positions that are evenly spaced."""
-    x, y = node.inputs[0], node.outputs[0]
+    """``Gather``: a view or strided copy where the positions are constant and evenly spaced."""
+    x, where, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None
-    positions = array_of(node.inputs[1])
-    if positions is None:
-        raise builder.unsupported(node, "the positions are not constant")
+    assert where is not None
     shape = builder.shape(x)
     axis = attribute(node, "axis", 0) % len(shape)
-    flat = [int(value) % shape[axis] for value in positions.reshape(-1)]
+    positions = array_of(where)
+    flat = [] if positions is None else [int(value) % shape[axis] for value in positions.reshape(-1)]
     steps = {after - before for before, after in pairwise(flat)}
-    if positions.ndim > 1 or len(steps) > 1:
-        raise builder.unsupported(node, "the positions are not evenly spaced")
-    strides = contiguous(shape)
-    step = [steps.pop() * strides[axis]] if len(flat) > 1 else [strides[axis]] * positions.ndim
-    moved = [*strides[:axis], *step, *strides[axis + 1 :]]
-    _strided(builder, node, x, y, flat[0] * strides[axis], moved, builder.shape(y))
+    if positions is not None and positions.ndim <= 1 and len(steps) <= 1:
+        strides = contiguous(shape)
+        step = [steps.pop() * strides[axis]] if len(flat) > 1 else [strides[axis]] * positions.ndim
+        moved = [*strides[:axis], *step, *strides[axis + 1 :]]
+        _strided(builder, node, x, y, flat[0] * strides[axis], moved, builder.shape(y))
+        return
+    kind = "int" if where.dtype == ir.DataType.INT32 else "long"
+    count = math.prod(builder.shape(where))
+    problem = Gather(
+        builder.block, math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), count, kind
+    )  # fmt: skip
+    operands = [builder.plain(x), builder.plain(where)]
+    builder.emit(problem, operands, builder.allocate(y, "nchw"), node)
 
 
 def lower_expand(builder: Builder, node: ir.Node) -> None:

@@ -1,4 +1,4 @@
-"""Softmax, LogSoftmax and InstanceNormalization."""
+"""Softmax, LogSoftmax, InstanceNormalization and LayerNormalization."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import onnx_ir as ir
 
 from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.instance_norm import InstanceNorm
+from mace_cl.kernels.layer_norm import LayerNorm
 from mace_cl.kernels.softmax import Softmax
 from mace_cl.ops.builder import Builder
 from mace_cl.ops.fused import epilogue_of
 
-__all__ = ["lower_instance_norm", "lower_softmax"]
+__all__ = ["lower_instance_norm", "lower_layer_norm", "lower_softmax"]
 
 
 def lower_softmax(builder: Builder, node: ir.Node) -> None:
@@ -49,3 +50,23 @@ def lower_instance_norm(builder: Builder, node: ir.Node) -> None:
     )
     constants = [builder.constant(scale), builder.constant(shift)]
     builder.emit(problem, [source, *constants, *extras], builder.allocate(y, "blocked"), node)
+
+
+def lower_layer_norm(builder: Builder, node: ir.Node) -> None:
+    """Over all axes from ``axis`` on, with constant scale and bias; mean and deviation are no outputs."""
+    x, y = node.inputs[0], node.outputs[0]
+    shape = builder.shape(x)
+    axis = attribute(node, "axis", -1) % len(shape)
+    if any(list(value.uses()) or value.is_graph_output() for value in node.outputs[1:]):
+        raise builder.unsupported(node, "the outputs Mean and InvStdDev are not supported yet")
+    given = [value for value in node.inputs[1:3] if value is not None]
+    if any(array_of(value) is None for value in given):
+        raise builder.unsupported(node, "scale and bias are not constant")
+    for value in given:
+        builder.expect(node, value, shape[axis:])
+    length = int(np.prod(shape[axis:]))
+    epsilon = attribute(node, "epsilon", 1e-5)
+    problem = LayerNorm(builder.block, int(np.prod(shape[:axis], initial=1)), length, epsilon, len(given) > 1)
+    assert x is not None
+    source = builder.region(x)
+    builder.emit(problem, [source, *map(builder.constant, given)], builder.allocate(y, "nchw"), node)

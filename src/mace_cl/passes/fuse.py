@@ -124,7 +124,7 @@ def _first(expr: Expr, position: int) -> Expr:
 
 def _fits(operand: ir.Value | None, value: ir.Value, producer: ir.Node) -> bool:
     """Whether ``operand`` is of a kind that an epilogue reads: full, per channel, or per image and channel."""
-    if operand is None:
+    if operand is None or EPILOGUE_OPS[producer.domain, producer.op_type] == 0:
         return False
     shape, result = static_shape(operand), static_shape(value)
     if shape is None or result is None:

@@ -33,6 +33,7 @@ __all__ = [
     "key_id",
     "keygen",
     "local_signer",
+    "may_rewrite",
     "sign",
     "signed_by",
     "verify",
@@ -194,6 +195,21 @@ def local_signer(store_dir: Path) -> Signer:
         finally:
             temporary.unlink(missing_ok=True)
     return _signer(_read_private(path))
+
+
+def may_rewrite(path: Path, store_dir: Path) -> bool:
+    """Whether a file may be replaced by one with another part: not if someone signed or encrypted it.
+
+    What only the key of the store in ``store_dir`` signed was made here, and may be.
+    """
+    try:
+        file = scan(path)
+        if not file.sealed:
+            return True
+        local = _read_private(store_dir / LOCAL_KEY).public_key().public_bytes_raw()
+    except (ProgramError, StorageError) as error:
+        return not isinstance(error, SealError) and not _seems_sealed(path)
+    return not file.manifest.key and signed_by(file) == (key_id(local),)
 
 
 def _new_key() -> Ed25519PrivateKey:

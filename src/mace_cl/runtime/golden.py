@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def golden_inputs(ports: Iterable[Port]) -> dict[str, NDArray[Any]]:
-    """fp32 values in [-1.7, 1.7), of unit variance, from the bits of each element's index.
+    """Floats in [-1.7, 1.7), of unit variance, integers from 0 to 15, from the bits of each element's index.
 
     The mixing steps are those of MurmurHash3's finaliser (Appleby, 2011).
     """
@@ -37,8 +37,11 @@ def golden_inputs(ports: Iterable[Port]) -> dict[str, NDArray[Any]]:
             bits ^= bits >> np.uint32(shift)
             bits *= np.uint32(factor)
         bits ^= bits >> np.uint32(16)
-        unit = bits.astype(np.float64) / 2**31 - 1
-        inputs[port.name] = (unit * np.sqrt(3)).astype(port.dtype).reshape(port.shape)
+        if port.dtype.startswith("float"):
+            values = (bits.astype(np.float64) / 2**31 - 1) * np.sqrt(3)
+        else:
+            values = (bits % np.uint32(16)).astype(np.float64)
+        inputs[port.name] = values.astype(port.dtype).reshape(port.shape)
     return inputs
 
 

@@ -1,0 +1,117 @@
+"""Kernels beyond what a device's own rules choose: other channel blocks, other parameters, Winograd on small images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mace_cl.device import Device, block_for
+from mace_cl.kernels.conv2d import Conv2D
+from mace_cl.kernels.depthwise import DepthwiseConv2D
+from mace_cl.kernels.windows import Window
+from mace_cl.ops import winograd
+from mace_cl.plan import Problem, Traits
+from mace_cl.runtime.executor import Executor
+from support import Array, Case, case, difference, filled, model_of, start_with
+
+TOLERANCE = 1e-5
+
+
+def check(executor: Executor, one: Case, tolerance: float = TOLERANCE) -> None:
+    with executor:
+        got = executor.run(one.inputs)
+    for name, expected in one.expected.items():
+        assert difference(got[name], expected) <= tolerance, name
+
+
+MIXED = case(
+    "mixed",
+    "c = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(c) d = Conv<group=24, pads=[1,1,1,1], strides=[2,2]>(r, w2) "
+    "g = GlobalAveragePool(d) s = Sigmoid(g) e = Mul(d, s) p = MaxPool<kernel_shape=[2,2], pads=[0,0,1,1]>(e) "
+    "k = Concat<axis=1>(p, e) q = Conv(k, w3) f = Exp(q) u = Resize<mode=\"linear\">(f, , z) "
+    "n = InstanceNormalization(u, t, o) m = Transpose<perm=[0,2,3,1]>(n) y = Softmax(m) y1 = Conv<group=2>(k, w4)",
+    x=(2, 5, 9, 9), w1=(24, 5, 3, 3), b1=(24,), w2=(24, 1, 3, 3), w3=(17, 48, 1, 1), w4=(32, 24, 1, 1),
+    z=[1.0, 1.0, 2.0, 2.0], t=(17,), o=(17,), oracle="onnxruntime",
+)  # fmt: skip
+"""Nearly every family in one graph."""
+
+
+@pytest.mark.parametrize("block", [4, 8, 16])
+def test_block(device: Device, context: Any, block: int) -> None:
+    if block > block_for(device) == 8:
+        pytest.skip("the quirks table keeps this device from wider blocks, as its compiler crashes on them")
+    check(start_with(device, context, model_of(MIXED), block=block), MIXED)
+
+
+PARAMETERS = [
+    case("conv", "y = Conv<pads=[1,1,1,1]>(x, w, b)", x=(2, 24, 7, 11), w=(56, 24, 3, 3), b=(56,)),
+    case("rgb", "y = Conv<pads=[1,1,1,1], strides=[2,2]>(x, w, b)", x=(1, 3, 9, 15), w=(33, 3, 3, 3), b=(33,)),
+    case("pointwise", "y = Conv(x, w)", x=(2, 40, 5, 5), w=(48, 40, 1, 1)),
+    case("groups", "y = Conv<group=2>(x, w)", x=(1, 32, 5, 6), w=(96, 16, 1, 1)),
+    case("rows", "y = MatMul(x, w)", x=(7, 33), w=(33, 37)),
+    case("depthwise", "y = Conv<group=24, pads=[1,1,1,1]>(x, w, b)", x=(2, 24, 9, 13), w=(24, 1, 3, 3), b=(24,)),
+    case(
+        "depthwise_stride", "y = Conv<group=16, pads=[0,0,2,2], strides=[2,2]>(x, w)", x=(1, 16, 9, 13), w=(16, 1, 5, 5)
+    ),
+]
+
+
+@pytest.mark.parametrize("one", PARAMETERS, ids=str)
+def test_parameters(device: Device, context: Any, one: Case) -> None:
+    """Points from all over a family's space give the same answer."""
+    count = 3
+    for number in range(count):
+
+        def choose(problem: Problem, traits: Traits, number: int = number) -> dict[str, int]:
+            if not isinstance(problem, (Conv2D, DepthwiseConv2D)):
+                return problem.default(traits)
+            space = list(problem.space(traits))
+            return space[number * (len(space) - 1) // (count - 1)]
+
+        check(start_with(device, context, model_of(one), block=block_for(device), choose=choose), one)
+
+
+def winograd_case(
+    name: str, x: tuple[int, ...], outputs: int, pads: str = "1,1,1,1", after: str = "", **extra: Array
+) -> Case:
+    body = f"c = Conv<pads=[{pads}]>(x, w, b) {after or 'y = Relu(c)'}"
+    return case(name, body, x=x, w=filled(name, (outputs, x[1], 3, 3)), b=(outputs,), **extra)
+
+
+WINOGRAD = [
+    winograd_case("even", (1, 16, 8, 8), 32),
+    winograd_case("odd", (2, 32, 9, 7), 16),
+    winograd_case("unpadded", (1, 16, 7, 6), 16, "0,0,0,0"),
+    winograd_case("asymmetric", (1, 16, 6, 7), 16, "2,0,1,2"),
+    winograd_case("tiny", (3, 16, 2, 1), 16),
+    winograd_case("residual", (2, 16, 6, 5), 16, after="a = Add(c, x) y = Relu(a)"),
+    winograd_case("gate", (2, 16, 6, 5), 16, after="g = GlobalAveragePool(x) y = Mul(c, g)"),
+]
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("one", WINOGRAD, ids=str)
+def test_winograd(device: Device, context: Any, one: Case, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On images that are too small to gain from it; its rounding errors are some times larger."""
+
+    def always(c: int, channels: tuple[int, int], window: Window) -> int:
+        return m
+
+    monkeypatch.setattr(winograd, "tile_size", always)
+    executor = start_with(device, context, model_of(one), block=block_for(device), exact=False)
+    assert "winograd_input" in {kernel.family for kernel in executor.schedule.kernels}
+    check(executor, one, 5e-5)
+
+
+def test_winograd_is_chosen_only_where_it_can_be() -> None:
+    for channels, window in (
+        ((17, 16), Window((64, 64), (64, 64), (3, 3), pads=(1, 1))),
+        ((16, 17), Window((64, 64), (64, 64), (3, 3), pads=(1, 1))),
+        ((64, 64), Window((64, 64), (32, 32), (3, 3), (2, 2), pads=(1, 1))),
+        ((64, 64), Window((64, 64), (64, 64), (3, 3), pads=(2, 2), dilations=(2, 2))),
+        ((64, 64), Window((64, 64), (64, 64), (5, 5), pads=(2, 2))),
+        ((64, 64), Window((4, 4), (2, 2), (3, 3))),
+    ):
+        assert winograd.tile_size(16, channels, window) == 0
+    assert winograd.tile_size(16, (64, 64), Window((56, 56), (56, 56), (3, 3), pads=(1, 1))) == 4

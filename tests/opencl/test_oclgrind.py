@@ -1,0 +1,116 @@
+"""Every memory access of every kernel family, checked by Oclgrind (https://github.com/jrprice/Oclgrind).
+
+Each launch of the conformance cases gets buffers of exactly the sizes that the schedule says, so that an
+access beyond one is an access to nothing.  Oclgrind reports on standard error, hence the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.oclgrind,
+    pytest.mark.skipif(shutil.which("oclgrind") is None, reason="Oclgrind is not installed (apt install oclgrind)"),
+]
+
+TESTS = Path(__file__).parents[1]
+
+HEAD = """
+import numpy as np, pyopencl as cl
+from mace_cl.device import find
+device = find("oclgrind", alone=True)
+context = cl.Context([device.handle])
+queue = cl.CommandQueue(context)
+random = np.random.default_rng(0)
+def buffer(size):
+    data = random.standard_normal(size // 4, dtype=np.float32)
+    return cl.Buffer(context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=data)
+def launch(program, name, global_size, local_size, sizes):
+    kernel, buffers = cl.Kernel(program, name), [buffer(size) for size in sizes]
+    kernel.set_args(*buffers)
+    cl.enqueue_nd_range_kernel(queue, kernel, global_size, local_size)
+    queue.finish()
+"""
+
+CHECK = """
+import sys
+from mace_cl.compiler import prepare
+from mace_cl.ops import winograd
+from mace_cl.runtime.build import build_source
+from support import model_of
+from conformance.test_fusion import CASES
+from conformance.test_ops import FAMILIES
+from opencl.test_kernels import WINOGRAD
+groups = {**FAMILIES, "fusion": CASES, "winograd2": WINOGRAD, "winograd4": WINOGRAD}
+name = sys.argv[1]
+if name.startswith("winograd"):
+    winograd.tile_size = lambda c, channels, window: int(name[-1])
+seen, launches = set(), 0
+for opset in sorted({case.opset for case in groups[name]}):
+    model = model_of(*(case for case in groups[name] if case.opset == opset))
+    schedule = prepare(model.SerializeToString(), device, None).schedule
+    kernels = range(len(schedule.kernels))
+    program = build_source(context, schedule, kernels) if kernels else None
+    for one in schedule.launches:
+        launch(program, schedule.kernels[one.kernel].name, one.global_size, one.local_size, [slot.size for slot in one.args])
+        seen.add(schedule.kernels[one.kernel].family)
+        launches += 1
+print(launches, *sorted(seen))
+"""
+
+EXPECTED = {
+    "convolution": {"conv2d", "depthwise", "reorder"},
+    "elementwise": {"elementwise"},
+    "movement": {"elementwise"},
+    "normalization": {"instance_norm", "softmax"},
+    "opsets": {"resample", "softmax", "pool2d", "reduce"},
+    "pooling": {"pool2d", "reduce"},
+    "reduction": {"reduce"},
+    "resizing": {"resample"},
+    "fusion": {"conv2d", "depthwise", "elementwise", "reduce"},
+    "winograd2": {"winograd_input", "winograd_output"},
+    "winograd4": {"winograd_input", "winograd_output"},
+}
+"""The groups of cases, and the kernel families that each must have run."""
+
+PLANTED = """
+source = '''
+__kernel void beyond(__global const float *x, __global float *y) { y[get_global_id(0)] = x[get_global_id(0) + AHEAD]; }
+'''
+program = cl.Program(context, source).build(options=["-DAHEAD=" + sys.argv[1]], cache_dir=False)
+launch(program, "beyond", (16, 1, 1), (1, 1, 1), [64, 64])
+"""
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("group", EXPECTED)
+def test_no_invalid_access(group: str) -> None:
+    done = run(HEAD + CHECK, group)
+    assert done.returncode == 0, done.stderr
+    launches, *families = done.stdout.split()
+    assert int(launches) > 0
+    assert set(families) >= EXPECTED[group]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("ahead", "caught"), [("0", False), ("1", True)])
+def test_the_check_can_fail(ahead: str, caught: bool) -> None:
+    done = run(f"import sys{HEAD}{PLANTED}", ahead)
+    assert done.returncode == 0, done.stderr
+    assert ("Invalid read of size 4" in done.stderr) == caught
