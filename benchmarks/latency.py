@@ -157,15 +157,15 @@ def main() -> None:
     wanted = arguments.models.split(",") if arguments.models else None
     models = [path for path in sorted(arguments.folder.glob("*.onnx")) if wanted is None or path.stem in wanted]
     results = []
-    print(
-        f"{'model':24s} {'device':10s} {'ours min':>9s} {'median':>8s} {'ORT min':>9s} {'median':>8s}  ratio  (minima)  error"
-    )
+    head = f"{'ours min':>9s} {'median':>8s} {'ORT min':>9s} {'median':>8s}  ratio  (minima)  error"
+    print(f"{'model':24s} {'device':10s} {head}")
     for model in models:
         for device in arguments.devices.split(","):
             result = compare(model, device, arguments.threads, arguments.rounds)
             results.append(result)
             ours, ort = result["ours_ms"], result["ort_ms"]
-            assert isinstance(ours, dict) and isinstance(ort, dict)
+            assert isinstance(ours, dict)
+            assert isinstance(ort, dict)
             print(
                 f"{model.stem:24s} {device:10s} {ours['min']:9.2f} {ours['median']:8.2f} {ort['min']:9.2f} "
                 f"{ort['median']:8.2f}  {result['median_block_ratio']:5.2f}  {result['ratio_of_minima']:5.2f}   "

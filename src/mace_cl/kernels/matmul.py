@@ -25,7 +25,8 @@ __all__ = ["MatMul"]
 class MatMul:
     """``[batch…, M, K] × [batch…, K, N]``; ``size`` is (M, K, N).
 
-    ``strides`` are both operands' strides per dimension of ``batch``, in floats; a stride of 0 broadcasts.  The epilogue has no operands.
+    ``strides`` are both operands' strides per dimension of ``batch``, in floats; a stride of 0
+    broadcasts.  The epilogue has no operands.
     """
 
     c: int

@@ -7,12 +7,23 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from mace_cl.graph import DOMAIN
-from mace_cl.ops import convolution, elementwise, matmul, movement, normalization, pooling, reduction, resizing
+from mace_cl.ops import (
+    channels,
+    convolution,
+    elementwise,
+    matmul,
+    movement,
+    normalization,
+    pooling,
+    reduction,
+    resizing,
+)
 from mace_cl.ops.builder import Builder
 
 __all__ = ["EPILOGUE_OPS", "LOWERINGS", "Builder"]
 
 LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
+    (DOMAIN, "ChannelGather"): channels.lower_channel_gather,
     (DOMAIN, "Elementwise"): elementwise.lower,
     (DOMAIN, "Linear"): convolution.lower_linear,
     ("", "AveragePool"): pooling.lower_pool,

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from mace_cl.passes.canonical import CanonicalPass
+from mace_cl.passes.channel_moves import ChannelMovesPass
 from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.fold_affine import FoldAffinePass
 from mace_cl.passes.fuse import FuseElementwisePass, FuseEpiloguePass
@@ -19,6 +20,8 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     FoldPass(),  # constants and shapes that can be known now
     CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
     common.IdentityEliminationPass(),  # Dropout left some
+    ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node
+    common.RemoveUnusedNodesPass(),
     FoldAffinePass(),  # per-channel Mul and Add after Conv go into its weights
     LiftElementwisePass(),  # elementwise ops become expressions
     FuseElementwisePass(),  # chains of expressions become one
