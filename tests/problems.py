@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from mace_cl.expr import Expr, Instruction
+from mace_cl.kernels.channel_gather import ChannelGather
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.depthwise import DepthwiseConv2D
 from mace_cl.kernels.elementwise import Access, Elementwise
 from mace_cl.kernels.epilogue import Epilogue
+from mace_cl.kernels.gather import Gather
 from mace_cl.kernels.instance_norm import InstanceNorm
+from mace_cl.kernels.layer_norm import LayerNorm
+from mace_cl.kernels.matmul import MatMul
 from mace_cl.kernels.pool import Pool2D
 from mace_cl.kernels.reduce import Reduce
 from mace_cl.kernels.reorder import Reorder
@@ -26,6 +30,7 @@ GATED = Epilogue(Expr(2, (Instruction("sigmoid", (1,)), Instruction("mul", (0, 2
 RESIDUAL = Epilogue(Expr(2, (Instruction("add", (0, 1)), Instruction("relu", (2,)))), ("full",))
 
 PROBLEMS: dict[str, Problem] = {
+    "channel_gather": ChannelGather(4, 9, 2, (0, 1, 0, 1, 0, 1), (0, 0, 1, 1, 2, 2)),
     "conv2d_3x3": Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RESIDUAL),
     "conv2d_rgb": Conv2D(
         4, 1, (3, 6), Window((9, 9), (4, 4), (3, 3), (2, 2)), layouts=("nchw", "blocked"), epilogue=RELU
@@ -39,7 +44,12 @@ PROBLEMS: dict[str, Problem] = {
         4, (1, 2, 3, 3, 4), (Access((72, 36, 12, 4, 1)),) * 2, Expr.of("exp"), mask=(2, 2)
     ),
     "elementwise_transpose": Elementwise(4, (4, 6), (Access((1, 4)), Access((6, 1)))),
+    "gather": Gather(4, 2, 5, 3, 4, "long"),
     "instance_norm": InstanceNorm(4, 1, 6, 9, 1e-5, RELU),
+    "layer_norm": LayerNorm(4, 3, 8, 1e-5),
+    "layer_norm_unaligned": LayerNorm(4, 3, 7, 1e-5, shifted=False),
+    "matmul": MatMul(4, (2,), ((12,), (0,)), (3, 4, 6), RELU),
+    "matmul_narrow": MatMul(4, (), ((), ()), (2, 5, 3)),
     "pool2d_average": Pool2D(4, 1, 8, Window((6, 6), (3, 3), (3, 3), (2, 2), (1, 1)), "average", epilogue=GATED),
     "pool2d_max": Pool2D(4, 1, 8, Window((6, 6), (3, 3), (2, 2), (2, 2)), "max"),
     "reduce_blocked": Reduce(4, (2, 4), (36, 1), (9,), (4,), "mean", blocked=True, channels=6, epilogue=RELU),
@@ -57,6 +67,7 @@ PROBLEMS: dict[str, Problem] = {
         4, 1, 4, Axis(2, ((-1,), (0,), (1,)), ((1.0,),) * 3), Axis(2, ((0,), (1,)), ((1.0,),) * 2), 2.5
     ),
     "softmax": Softmax(4, 3, 5, 1),
+    "softmax_elements": Softmax(4, 3, 3, 1),
     "softmax_log": Softmax(4, 2, 5, 3, log=True),
     "winograd_input": WinogradInput(4, 2, 1, 4, (5, 5), (3, 3), (1, 1)),
     "winograd_output": WinogradOutput(4, 2, 1, 4, (5, 5), (3, 3), epilogue=RELU),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from mace_cl.lower import lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
-from mace_cl.runtime.build import Progress, compile_units
+from mace_cl.runtime.build import Built, Progress, compile_units
 from mace_cl.runtime.child import Child, ChildError
 from mace_cl.schedule import Schedule
 
@@ -82,7 +82,7 @@ def prepare(
 
 def build(
     prepared: Prepared, source: Path | bytes, device: Device, jobs: int, progress: Progress | None = None
-) -> Target:
+) -> tuple[Target, list[Built]]:
     """Build all kernels, and meanwhile ask ONNX Runtime, if it is installed, for the golden outputs.
 
     Raises:
@@ -91,9 +91,9 @@ def build(
     with _Reference(prepared.schedule, source) as reference:
         built = compile_units(device, prepared.schedule, jobs, progress)
         golden, oracle = reference.result()
-    units = tuple(Unit(kernels, binary) for kernels, binary in built)
+    units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
     constants = memoryview(prepared.constants)  # type: ignore[arg-type]
-    return Target(device.signature, prepared.schedule, units, constants, (("oracle", oracle),), golden)
+    return Target(device.signature, prepared.schedule, units, constants, (("oracle", oracle),), golden), built
 
 
 def program(model: ModelIdentity, options: Pairs) -> Program:
@@ -105,22 +105,16 @@ class _Reference:
     """ONNX Runtime in a child process, answering the golden inputs while kernels compile."""
 
     def __init__(self, schedule: Schedule, source: Path | bytes) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mace-cl-")
         self._child: Child | None = None
         if importlib.util.find_spec("onnxruntime") is None:
             return
-        folder = Path(self._folder.name)
-        if isinstance(source, bytes):
-            (folder / "model.onnx").write_bytes(source)
-        self._outputs = folder / "outputs.npz"
         question = {
-            "model": str(source if isinstance(source, Path) else folder / "model.onnx"),
-            "outputs": str(self._outputs),
+            "model": str(source) if isinstance(source, Path) else "",
             "inputs": [{"name": port.name, "dtype": port.dtype, "shape": port.shape} for port in schedule.inputs],
         }
         self._child = Child("mace_cl.runtime.worker", "refer")
         self._pool = ThreadPoolExecutor(1)
-        self._answer = self._pool.submit(self._child.ask, question)
+        self._answer = self._pool.submit(self._child.ask, question, [source] if isinstance(source, bytes) else [])
 
     def result(self) -> tuple[tuple[tuple[str, memoryview], ...], str]:
         """The golden values by output, none where there is no reference; and who gave them."""
@@ -130,11 +124,9 @@ class _Reference:
             said = self._answer.result()
         except ChildError:
             return (), "device"
-        if not said["outputs"]:
+        if "error" in said:
             return (), "device"
-        with np.load(self._outputs) as file:
-            values = [(name, memoryview(file[str(n)].tobytes())) for n, name in enumerate(said["outputs"])]
-        return tuple(values), said["oracle"]
+        return tuple((name, memoryview(base64.b64decode(values))) for name, values in said["golden"]), said["oracle"]
 
     def __enter__(self) -> _Reference:
         return self
@@ -145,4 +137,3 @@ class _Reference:
         if self._child is not None:
             self._child.kill()
             self._pool.shutdown()
-        self._folder.cleanup()

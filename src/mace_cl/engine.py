@@ -5,8 +5,10 @@ The warm path imports no frontend, pass, op or kernel: those are behind the impo
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,25 +19,19 @@ from mace_cl.device import find
 from mace_cl.device.device import Device
 from mace_cl.errors import InputError, StorageError
 from mace_cl.identity import model_sha256
+from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, is_program, write
 from mace_cl.program.policy import open_trusted
-from mace_cl.program.program import ModelIdentity, Pairs
-from mace_cl.runtime.build import Progress
+from mace_cl.program.program import ModelIdentity, Pairs, Target
+from mace_cl.program.proofs import proof
+from mace_cl.runtime.build import Built, Progress
 from mace_cl.schedule import Port
 from mace_cl.settings import Settings
-from mace_cl.start import (
-    Clock,
-    Request,
-    Shapes,
-    access,
-    checked,
-    remember,
-    save_weights,
-    signer,
-    start,
-)
+from mace_cl.start import Clock, Request, Shapes, access, checked, proofs, save_weights, signer, start
 
-__all__ = ["Runtime", "compile_model", "request_for"]
+__all__ = ["Compiled", "Runtime", "compile_for", "compile_model", "opened_if_program", "request_for", "shape_options"]
+
+logger = logging.getLogger("mace_cl")
 
 
 class Runtime:
@@ -51,6 +47,9 @@ class Runtime:
         shapes: shapes of inputs that have symbolic dimensions.
         jobs: how many processes compile kernels at the same time.
         progress: called with (what, done, total) while a program is made.
+        trusted_keys: public keys, 64 hexadecimal digits or a file each: with any, only programs that one
+            of them signed are used.
+        key: decrypts programs: 32 bytes, or a function that gives them.
 
     Attributes:
         inputs, outputs: ports with ``name``, ``dtype`` and ``shape``.
@@ -71,11 +70,16 @@ class Runtime:
         shapes: Shapes | None = None,
         jobs: int | None = None,
         progress: Progress | None = None,
+        trusted_keys: Sequence[str | Path] | None = None,
+        key: Key | None = None,
     ) -> None:
         clock = Clock()
-        settings = Settings.load(device=None if isinstance(device, Device) else device, store=store, jobs=jobs)
+        settings = Settings.load(
+            device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
+            trusted_keys=trusted_keys, key=key,
+        )  # fmt: skip
         source = _source(model)
-        given = _opened_if_program(source, settings)
+        given = opened_if_program(source, settings)
         if given is not None and (program is not None or shapes):
             raise InputError(
                 f"{given.name} is a compiled program; `program` and `shapes` go with a model. "
@@ -165,7 +169,7 @@ def _name(source: Path | bytes) -> str:
     return source.name if isinstance(source, Path) else "model"
 
 
-def _opened_if_program(source: Path | bytes, settings: Settings) -> Opened | None:
+def opened_if_program(source: Path | bytes, settings: Settings) -> Opened | None:
     """The program if ``source`` is one by its first bytes.
 
     Raises:
@@ -208,28 +212,57 @@ def compile_model(
         StorageError: the file can't be written.
         ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
     """
+    several = [device] if device is None or isinstance(device, (str, Device)) else list(device)
+    settings = Settings.load(store=store, jobs=jobs)
+    devices = [one if isinstance(one, Device) else find(one or settings.device) for one in several]
+    compile_for(devices, model, output, settings, bake=bake, shapes=shapes, progress=progress)
+    return Path(output)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What was made for one device, and the seconds that it took, the self-check included."""
+
+    device: Device
+    target: Target
+    built: tuple[Built, ...]
+    seconds: float
+
+
+def compile_for(
+    devices: Sequence[Device],
+    model: str | Path | bytes,
+    output: str | Path,
+    settings: Settings,
+    *,
+    bake: bool = False,
+    shapes: Shapes | None = None,
+    progress: Progress | None = None,
+) -> list[Compiled]:
+    """As `compile_model`; tells what was made.  The file is written when all devices are done."""
     from mace_cl import compiler
     from mace_cl.program.edit import add_target, strip
 
-    several = [device] if device is None or isinstance(device, (str, Device)) else list(device)
-    source, target_path = _source(model), Path(output)
-    made = None
-    for one in several:
-        settings = Settings.load(device=None if isinstance(one, Device) else one, store=store, jobs=jobs)
-        if _opened_if_program(source, settings) is not None:
-            raise InputError(
-                f"{_name(source)} is a compiled program, not a model; give the ONNX model it was made from"
-            )
-        chosen = one if isinstance(one, Device) else find(settings.device)
-        request = request_for(source, None, chosen, settings, output, shapes, progress)
-        assert request.identity is not None
-        prepared = compiler.prepare(source, chosen, shapes, progress)
-        target = compiler.build(prepared, source, chosen, settings.jobs, progress)
-        executor, target = checked(request, replace(target, provenance=(("because", "compile"),)), prepared.constants)
-        executor.close()
-        made = add_target(made or compiler.program(request.identity, request.options), target)
-        write(made if bake else strip(made, constants=True), target_path, signer=signer(settings))
-        remember(request, target_path)
+    source, path = _source(model), Path(output)
+    if opened_if_program(source, settings) is not None:
+        raise InputError(f"{_name(source)} is a compiled program, not a model; give the ONNX model it was made from")
+    identity, options = ModelIdentity(_name(source), model_sha256(source)), shape_options(shapes)
+    made, done = compiler.program(identity, options), []
+    for device in devices:
+        begin = time.perf_counter()
+        request = Request(source, identity, options, shapes, path, device, settings, progress)
+        prepared = compiler.prepare(source, device, shapes, progress)
+        target, built = compiler.build(prepared, source, device, settings.jobs, progress)
+        provenance = (*target.provenance, ("because", "compile"))
+        found = checked(request, replace(target, provenance=provenance), prepared.constants)
+        found.executor.close()
+        if found.finding:
+            logger.warning("%s", found.finding)
+        made = add_target(made, found.target)
+        done.append(Compiled(device, found.target, tuple(built), time.perf_counter() - begin))
+    write(made if bake else strip(made, constants=True), path, signer=signer(settings))
+    for one in done:
+        proofs(settings).record(proof(one.target, one.device.signature))
         if not bake:
-            save_weights(request, replace(made, targets=(target,)))
-    return target_path
+            save_weights(settings, replace(made, targets=(one.target,)))
+    return done

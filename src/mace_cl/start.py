@@ -3,19 +3,20 @@
 A start looks for a program that fits, by the rules of `mace_cl.program.policy`.  Binaries that this
 installation has not yet seen working on this device and driver are tried in a child process first, on
 the golden vectors; a death, a refusal or a wrong answer costs those binaries and nothing else.  What is
-missing for a device is compiled and added to the file; the parts for other devices stay.
+missing for a device is compiled and added to the file; the parts for other devices stay.  What can't be
+added to a given program, because it is bytes or its maker signed it, the store keeps beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,39 +24,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
+from mace_cl.device.signature import Signature
 from mace_cl.errors import BuildError, DamagedError, DeviceError, MaceClError, ProgramError, SealError, StorageError
 from mace_cl.identity import engine_fingerprint
 from mace_cl.program.format import Opened, Signer, write
-from mace_cl.program.policy import SET_ASIDE, Decision, decide, examine, quarantine
+from mace_cl.program.policy import COPIED, SET_ASIDE, Decision, decide, examine, quarantine, same_device
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
-from mace_cl.program.proofs import Proofs, binaries_of, digest
+from mace_cl.program.proofs import Proofs, proof, proof_of
 from mace_cl.program.store import Store
-from mace_cl.runtime.build import Progress, build_source, compile_units, load_binary
+from mace_cl.runtime.build import Built, Progress, build_source, compile_units, load_binary
 from mace_cl.runtime.executor import Executor
 from mace_cl.settings import Settings
 
 if TYPE_CHECKING:
-    from mace_cl.runtime.golden import Difference
+    from mace_cl.program.cipher import Key
 
 __all__ = [
-    "Clock", "Request", "Shapes", "access", "checked", "foresee", "program_path", "remember", "save_weights", "signer",
-    "start",
+    "Checked", "Clock", "Found", "Request", "Shapes", "access", "checked", "foresee", "proofs", "save_weights",
+    "signer", "start",
 ]  # fmt: skip
 
 logger = logging.getLogger("mace_cl")
 
 _LOCK_SECONDS = 600.0
 _PROOF_SECONDS = 120.0
+_STALE_SECONDS = 3600.0
 
 Shapes = Mapping[str, Sequence[int]]
 Constants = NDArray[np.uint8]
+Found = Opened | MaceClError | None
 
 
 class Clock:
-    """Seconds between marks."""
+    """Seconds between marks, and what was compiled meanwhile."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.built: list[Built] = []
         self._last = time.perf_counter()
 
     def mark(self, name: str) -> None:
@@ -79,8 +84,8 @@ class Request:
     program: Path | None
     device: Device
     settings: Settings
-    progress: Progress | None
-    clock: Clock
+    progress: Progress | None = None
+    clock: Clock = field(default_factory=Clock)
 
 
 def access(settings: Settings) -> dict[str, Any]:
@@ -88,21 +93,25 @@ def access(settings: Settings) -> dict[str, Any]:
     return {"key": settings.key, "trusted_keys": settings.trusted_keys, "store_dir": settings.store_dir}
 
 
-def program_path(request: Request) -> Path | None:
-    """The file that a start reads and writes; None where nothing is kept."""
-    if request.program is not None or not request.settings.store:
-        return request.program
-    assert request.identity is not None
-    return Store(request.settings.store_dir).path(request.identity.sha256, request.options, engine_fingerprint())
+def proofs(settings: Settings) -> Proofs:
+    """What is known to work here; nothing where there is no store."""
+    return Proofs(settings.store_dir if settings.store else None)
 
 
-def foresee(request: Request, given: Opened | None) -> Decision:
-    """What `start` would decide, without running or changing anything."""
-    if given is not None:
-        weights = _stored_weights(request, given.program) is not None
-        return decide(given.program, device=request.device.signature, weights=weights)
-    path = program_path(request)
-    return _decide(request, None if path is None else examine(path, **access(request.settings)))
+def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
+    """What `start` would find and decide, without running or changing anything.
+
+    Binaries that are not proven here may still turn out not to work.
+    """
+    found = given or _look(_place(request, None), request)
+    decision = _decide(request, found, _weights(request, found))
+    if isinstance(found, Opened) and not _proven(request, found, decision):
+        kept = _look(_beside(request, found), request)
+        other = _decide(request, kept, _weights(request, kept))
+        if other.target is not None:
+            found, decision = kept, other
+    whole = _whole(found)
+    return whole, decision if whole is found else _decide(request, whole, None)
 
 
 def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
@@ -110,198 +119,243 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
 
     Raises:
         ProgramError: only a program was given, and it can't be used.
+        SealError: a program was named, and it is not to be trusted or can't be decrypted.
         ModelError, DeviceError, BuildError: the model or the device does not allow it.
     """
-    return _start_model(request) if given is None else _start_program(request, given)
-
-
-def _start_program(request: Request, given: Opened) -> tuple[Executor, Decision]:
-    """Only a program was given: there is no model to compile, but its sources are inside."""
-    weights = _stored_weights(request, given.program)
-    decision = decide(given.program, device=request.device.signature, weights=weights is not None)
-    if decision.code == "no-weights":
-        raise ProgramError(
-            f"{given.name}: holds no weights. Run the model with it (`mace-cl run MODEL --program FILE`, or "
-            "Runtime(model, program=file)), or compile it anew with --bake"
-        )
-    executor, decision = _use(request, given, decision, weights)
+    place = _place(request, given)
+    found = given or _look(place, request)
+    stamps = _stamps(request, place, found)
+    executor, decision = _attempt(request, found)
     if executor is not None:
         return executor, decision
-    if decision.code == "damaged":
-        raise DamagedError(decision.sentence)
-    target = next((one for one in given.program.targets if one.constants is not None or weights is not None), None)
-    if target is None:
-        raise ProgramError(f"{given.name}: {decision.sentence} Its weights are not inside either; give the model")
-    logger.warning("%s Its kernels are compiled from the sources inside the file.", decision.sentence)
-    given.verify()
-    built = compile_units(request.device, target.schedule, request.settings.jobs, request.progress)
-    units = tuple(Unit(kernels, binary) for kernels, binary in built)
-    made = replace(target, signature=request.device.signature, units=units, provenance=(("because", decision.code),))
-    request.clock.mark("compile")
-    executor, made = checked(request, made, _constants(target, weights))
-    if os.path.isfile(given.name):
-        _save(request, made, given.program, Path(given.name), decision)
-    return executor, decision
-
-
-def _start_model(request: Request) -> tuple[Executor, Decision]:
-    """A model was given: use the program that fits, else make it."""
-    path = program_path(request)
-    executor, decision, _ = _attempt(request, path)
-    if executor is not None:
-        return executor, decision
-    if decision.code == "refused" and request.program is not None:
-        raise SealError(decision.sentence)
-    with _alone(request, path) as alone:
-        if alone:  # another process may have made it while this one waited
-            executor, decision, _ = _attempt(request, path)
+    _check_use(request, found, decision)
+    with _alone(request, place) as mine:
+        # another process may have made it while this one waited
+        if mine is not None and _stamps(request, mine, found) != stamps:
+            later = _look(mine, request) if given is None or mine == Path(given.name) else given
+            found = later if given is None or isinstance(later, Opened) else given
+            executor, decision = _attempt(request, found)
             if executor is not None:
                 return executor, decision
-        return _make(request, path if alone else None, decision), decision
+            _check_use(request, found, decision)
+        make = _from_sources if request.model is None else _from_model
+        return make(request, mine, found, decision)
+
+
+def _place(request: Request, given: Opened | None) -> Path | None:
+    """The file that a start reads and writes; None where nothing is kept."""
+    if given is not None:
+        return Path(given.name) if os.path.isfile(given.name) else _beside(request, given)
+    if request.program is not None or not request.settings.store:
+        return request.program
+    assert request.identity is not None
+    return Store(request.settings.store_dir).path(request.identity.sha256, request.options, engine_fingerprint())
+
+
+def _beside(request: Request, opened: Opened) -> Path | None:
+    """Where the store keeps the parts that a given program lacks and that can't be added to it."""
+    if not request.settings.store or _is_kept(request.settings, opened.name):
+        return None
+    program = opened.program
+    keyed = (*program.options, ("program", hashlib.sha256(opened.message()).hexdigest()))
+    return Store(request.settings.store_dir).path(program.model.sha256, keyed, program.engine)
+
+
+def _is_kept(settings: Settings, name: str | Path) -> bool:
+    return Path(name).parent == settings.store_dir
+
+
+def _look(path: Path | None, request: Request) -> Found:
+    return None if path is None else examine(path, **access(request.settings))
+
+
+def _whole(found: Found) -> Found:
+    """The same, or the damage if an opened program does not stand a check of every byte."""
+    if isinstance(found, Opened):
+        try:
+            found.verify()
+        except DamagedError as error:
+            return error
+    return found
+
+
+def _stamps(request: Request, path: Path | None, found: Found) -> list[tuple[int, int, int] | None]:
+    """Changes when the file, or what is kept beside it, is replaced."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for one in (path, _beside(request, found) if isinstance(found, Opened) else None):
+        try:
+            status = os.stat(one) if one is not None else None
+        except OSError:
+            status = None
+        stamps.append((status.st_ino, status.st_size, status.st_mtime_ns) if status else None)
+    return stamps
+
+
+def _check_use(request: Request, found: Found, decision: Decision) -> None:
+    """Raises where there is no way to go on."""
+    if decision.code == "refused" and request.program is not None:
+        raise SealError(decision.sentence)
+    if request.model is not None:
+        return
+    if decision.code == "damaged":
+        raise DamagedError(decision.sentence)
+    if decision.code == "no-weights" and isinstance(found, Opened):
+        raise ProgramError(
+            f"{found.name}: holds no weights. Run the model with it (`mace-cl run MODEL --program FILE`, or "
+            "Runtime(model, program=file)), or compile it anew with --bake"
+        )
 
 
 @contextmanager
-def _alone(request: Request, path: Path | None) -> Iterator[bool]:
-    """Whether this process may write ``path``: others that want to make it wait here."""
-    if path is None:
-        yield False
+def _alone(request: Request, path: Path | None) -> Iterator[Path | None]:
+    """Where this process may write: ``path``, as soon as no other process is about to, or None."""
+    settings = request.settings
+    if path is None or not settings.store:
+        yield path
         return
-    if request.program is not None and not request.settings.store:
-        yield True
-        return
-    store = Store(request.settings.store_dir)
+    store, kept = Store(settings.store_dir), _is_kept(settings, path)
     try:
         store.prepare()
     except StorageError as error:
-        if request.program is None:
-            logger.warning("%s The program is not kept.", error)
-        yield request.program is not None
+        if kept:
+            logger.warning("%s The program is not kept; this run goes on.", error)
+        yield None if kept else path
         return
-    with store.lock(path if request.program is None else store.lock_path(path), _LOCK_SECONDS) as alone:
-        yield alone or request.program is not None
+    with store.lock(path if kept else store.lock_path(path), _LOCK_SECONDS) as alone:
+        if kept and not alone:
+            logger.warning(
+                "%s: can't be written, or another process has been at it for %.0f s. The program is not kept; "
+                "this run goes on.", path, _LOCK_SECONDS,
+            )  # fmt: skip
+        yield None if kept and not alone else path
 
 
-def _decide(request: Request, found: Opened | MaceClError | None, weights: bool = False) -> Decision:
-    assert request.identity is not None
+def _decide(request: Request, found: Found, weights: memoryview | None) -> Decision:
+    signature = request.device.signature
+    if not isinstance(found, Opened):
+        return decide(found, device=signature)
+    if request.identity is None:
+        return decide(found.program, device=signature, weights=weights is not None)
     return decide(
-        found.program if isinstance(found, Opened) else found, device=request.device.signature,
-        model=request.identity.sha256, options=request.options, engine=engine_fingerprint(), weights=weights,
+        found.program, device=signature, model=request.identity.sha256, options=request.options,
+        engine=engine_fingerprint(), weights=weights is not None,
     )  # fmt: skip
 
 
-def _attempt(request: Request, path: Path | None) -> tuple[Executor | None, Decision, Opened | None]:
-    """The executor from the file at ``path``, or None and the reason why not."""
-    found = None if path is None else examine(path, **access(request.settings))
+def _weights(request: Request, found: Found) -> memoryview | None:
     if not isinstance(found, Opened):
-        return None, _decide(request, found), None
-    weights = _stored_weights(request, found.program)
-    executor, decision = _use(request, found, _decide(request, found, weights is not None), weights)
-    if executor is not None and request.program is None and path is not None:
-        Store(request.settings.store_dir).used(path)
-    return executor, decision, found
+        return None
+    return _stored_weights(request.settings, found.program, request.device.signature)
+
+
+def _proven(request: Request, found: Opened, decision: Decision) -> bool:
+    if decision.target is None:
+        return False
+    return proofs(request.settings).known(proof_of(found, decision.target, request.device.signature))
+
+
+def _attempt(request: Request, found: Found) -> tuple[Executor | None, Decision]:
+    """The executor from what was found, or from what is kept beside it; or None, and the reason why not."""
+    weights = _weights(request, found)
+    decision = _decide(request, found, weights)
+    if not isinstance(found, Opened):
+        return None, decision
+    if not _proven(request, found, decision):
+        kept = _look(_beside(request, found), request)
+        if isinstance(kept, Opened):
+            executor, other = _use(request, kept, _decide(request, kept, _weights(request, kept)))
+            if executor is not None:
+                return executor, other
+    return _use(request, found, decision, weights)
 
 
 def _use(
-    request: Request, opened: Opened, decision: Decision, weights: memoryview | None
+    request: Request, opened: Opened, decision: Decision, weights: memoryview | None = None
 ) -> tuple[Executor | None, Decision]:
     """The executor of an opened program if the decision is to use it and its binaries hold what they promise."""
     number = decision.target
     if decision.code == "driver-changed" and request.settings.reuse == "same-gpu":
-        number = _same_gpu(request, opened, weights)
+        number = _other_driver(request, opened)
     if number is None:
         return None, decision
     target = opened.program.targets[number]
+    if target.constants is None and (weights is None or decision.target is None):
+        weights = _stored_weights(request.settings, opened.program, target.signature)
     try:
-        proof = digest(binaries_of(opened, number), request.device.signature)
-        proofs = Proofs(request.settings.store_dir if request.settings.store else None)
-        if proofs.known(proof):
-            return _load(request, opened, target, weights), decision
-        return _try(request, opened, number, weights, decision, proofs, proof)
-    except (ProgramError, BuildError) as error:
-        code = "damaged" if isinstance(error, ProgramError) else "driver-refused"
+        if _proven(request, opened, decision):
+            executor: Executor | None = _load(request, opened, target, weights)
+        else:
+            executor, decision = _first_use(request, opened, number, weights, decision)
+    except (DamagedError, BuildError) as error:
+        code = "damaged" if isinstance(error, DamagedError) else "driver-refused"
         return None, Decision("compile", code, str(error))
+    if executor is not None and _is_kept(request.settings, opened.name):
+        Store(request.settings.store_dir).used(Path(opened.name))
+    return executor, decision
 
 
-def _same_gpu(request: Request, opened: Opened, weights: memoryview | None) -> int | None:
-    """The newest part for this device under another driver that still answers its golden vectors."""
-    from mace_cl.program.policy import same_device
-
-    for number in reversed(range(len(opened.program.targets))):
-        target = opened.program.targets[number]
-        if same_device(target.signature, request.device.signature) and (target.constants is not None or weights):
+def _other_driver(request: Request, opened: Opened) -> int | None:
+    """The newest whole part for this device under another driver."""
+    for number, target in reversed(list(enumerate(opened.program.targets))):
+        weights = target.constants is not None or _stored_weights(request.settings, opened.program, target.signature)
+        if same_device(target.signature, request.device.signature) and weights and all(u.binary for u in target.units):
             return number
     return None
 
 
-def _try(
-    request: Request, opened: Opened, number: int, weights: memoryview | None, decision: Decision, proofs: Proofs,
-    proof: str,
-) -> tuple[Executor | None, Decision]:  # fmt: skip
-    """First use of binaries on this device and driver: in a child process, then here."""
-    target = opened.program.targets[number]
-    if request.settings.guard:
-        verdict = _prove(request, opened, number)
-        request.clock.mark("proof")
-        if verdict["verdict"] in ("died", "refused"):
-            sentence = (
-                f"{opened.name}: its binaries do not work on {request.device.name} ({verdict['error']}); "
-                "they are set aside and compiled from source."
-            )
-            logger.warning("%s", sentence)
-            return None, Decision("compile", f"driver-{verdict['verdict']}", sentence)
-        if verdict["verdict"] == "wrong":
-            return _repaired(request, opened, number, weights, verdict)
-    executor = _load(request, opened, target, weights)
-    proofs.record(proof)
-    if decision.action != "use":  # the same device under another driver: from now on also under this one
-        again = replace(target, signature=request.device.signature, provenance=(("because", "same-gpu"),))
-        if os.path.isfile(opened.name):
-            _save(request, again, opened.program, Path(opened.name), decision)
+def _first_use(
+    request: Request, opened: Opened, number: int, weights: memoryview | None, decision: Decision
+) -> tuple[Executor | None, Decision]:
+    """Use of binaries that are not proven on this device and driver: in a child process, then here."""
+    target, device, guard = opened.program.targets[number], request.device, request.settings.guard
+    verdict = _prove(request, opened, number, weights) if guard else {"verdict": "wrong"}
+    request.clock.mark("proof")
+    if verdict["verdict"] in ("died", "refused"):
+        return None, Decision(
+            "compile", f"driver-{verdict['verdict']}",
+            f"{opened.name}: its binaries do not work on {device.name} ({verdict['error']}); "
+            "they are compiled from source.",
+        )  # fmt: skip
+    if verdict["verdict"] == "right":
+        found = Checked(_load(request, opened, target, weights), target)
+    else:
+        opened.verify()
+        found = checked(request, target, _constants(target, weights))
+    if decision.target is None:
+        if found.target is not target:
+            found.executor.close()
+            return None, replace(decision, sentence=f"{decision.sentence} What it holds no longer answers right.")
+        provenance = _because(target, "same-gpu")
+        found = Checked(found.executor, replace(target, signature=device.signature, provenance=provenance))
         decision = Decision("use", "same-gpu", f"{decision.sentence} It still answers right, and is kept.", number)
-    return executor, decision
+        if target.constants is None and weights is not None:
+            save_weights(request.settings, replace(opened.program, targets=(replace(found.target, constants=weights),)))
+    elif found.finding:
+        decision = Decision("use", "wrong-answer", f"{opened.name}: {found.finding}", number)
+        logger.warning("%s [%s]", decision.sentence, decision.code)
+    if found.target is target:
+        proofs(request.settings).record(proof(target, device.signature))
+    else:
+        _save(request, found.target, _place(request, opened), opened, opened.program, decision)
+    return found.executor, decision
 
 
-def _prove(request: Request, opened: Opened, number: int) -> dict[str, Any]:
+def _prove(request: Request, opened: Opened, number: int, weights: memoryview | None) -> dict[str, Any]:
     """What a child process found: right, wrong, refused or died."""
     from mace_cl.runtime.child import Child, ChildError
 
-    key = request.settings.key
-    weights = _weights_path(request.settings, opened.program, request.device)
-    with tempfile.TemporaryDirectory(prefix="mace-cl-") as folder:
-        place = Path(opened.name)
-        if not place.is_file():
-            place = Path(folder) / "program.bin"
-            place.write_bytes(opened.view)
-        question = {
-            "device": request.device.runtime, "signature": request.device.signature.digest(), "target": number,
-            "program": str(place), "weights": str(weights),
-            "key": (key() if callable(key) else key).hex() if key else "",
-        }  # fmt: skip
-        child = Child("mace_cl.runtime.worker", "prove")
-        try:
-            return child.ask(question, _PROOF_SECONDS)
-        except ChildError as error:
-            return {"verdict": "died", "error": str(error)}
-        finally:
-            child.kill()
-
-
-def _repaired(
-    request: Request, opened: Opened, number: int, weights: memoryview | None, verdict: Mapping[str, Any]
-) -> tuple[Executor | None, Decision]:
-    """The binaries run but answer wrong: find the kernels, and replace those by their safe variant."""
-    target = opened.program.targets[number]
-    executor, made = checked(request, target, _constants(target, weights))
-    wrong = next((value for name, value in made.provenance if name == "safe kernels"), "none found")
-    sentence = (
-        f"{opened.name}: {verdict['output']!r} departed from its golden values by {verdict['relative']:.1e} of its "
-        f"largest; kernels built without optimisation instead: {wrong}."
-    )
-    logger.warning("%s", sentence)
-    decision = Decision("use", "wrong-answer", sentence, number)
-    if os.path.isfile(opened.name):
-        _save(request, made, opened.program, Path(opened.name), decision)
-    return executor, decision
+    key = opened.key() if callable(opened.key) else opened.key
+    question = {
+        "device": request.device.runtime, "signature": request.device.signature.digest(), "target": number,
+        "key": key.hex() if key else "",
+    }  # fmt: skip
+    child = Child("mace_cl.runtime.worker", "prove")
+    try:
+        return child.ask(question, [opened.view, weights or b""], timeout=_PROOF_SECONDS)
+    except ChildError as error:
+        return {"verdict": "died", "error": str(error)}
+    finally:
+        child.kill()
 
 
 def _load(request: Request, opened: Opened, target: Target, weights: memoryview | None) -> Executor:
@@ -346,136 +400,181 @@ def _constants(target: Target, weights: memoryview | None) -> Constants:
 
 def _executor(request: Request, target: Target, constants: Constants, context: Any) -> Executor:
     device, schedule = request.device, target.schedule
-    programs = [
-        (unit.kernels, build_source(context, schedule, unit.kernels, unit.safe))
-        if unit.binary is None
-        else (unit.kernels, load_binary(context, device, unit.binary, schedule.build_options))
-        for unit in target.units
-    ]
+    programs = []
+    for unit in target.units:
+        assert unit.binary is not None, "a part without binaries is compiled first"
+        programs.append((unit.kernels, load_binary(context, device, unit.binary, schedule.build_options)))
     request.clock.mark("load")
     executor = Executor(device, context, schedule, programs, constants)
     request.clock.mark("set-up")
     return executor
 
 
-def _stored_weights(request: Request, program: Program) -> memoryview | None:
-    """Prepacked weights of an unbaked program, from the store."""
-    if all(target.constants is not None for target in program.targets) or not request.settings.store:
-        return None
-    found = examine(_weights_path(request.settings, program, request.device), **access(request.settings))
-    if not isinstance(found, Opened):
-        return None
-    try:
-        found.verify()
-    except ProgramError:
-        return None
-    return found.program.targets[0].constants
-
-
-def _weights_path(settings: Settings, program: Program, device: Device) -> Path:
-    keyed = (*program.options, ("device", device.signature.digest()))
-    return Store(settings.store_dir).weights_path(program.model.sha256, keyed, program.engine)
-
-
-def _make(request: Request, path: Path | None, decision: Decision) -> Executor:
+def _from_model(request: Request, path: Path | None, found: Found, decision: Decision) -> tuple[Executor, Decision]:
     """The cold path: compile, check, save where ``path`` says, and run even if that fails."""
     from mace_cl import compiler
 
     assert request.model is not None
     assert request.identity is not None
-    logger.info("%s", decision.sentence)
+    _say(decision)
     prepared = compiler.prepare(request.model, request.device, request.shapes, request.progress)
     request.clock.mark("prepare")
-    found = examine(path, **access(request.settings)) if path is not None else None
-    opened = found if isinstance(found, Opened) else None
-    reused = _unbaked(request, opened, prepared.schedule) if decision.code == "no-weights" else None
-    if reused is not None:
-        full = replace(reused, constants=memoryview(prepared.constants))  # type: ignore[arg-type]
-        request.clock.mark("compile")
-        executor, full = checked(request, full, prepared.constants)
-        assert opened is not None
-        save_weights(request, replace(opened.program, targets=(full,)))
-        return executor
-    target = compiler.build(prepared, request.model, request.device, request.settings.jobs, request.progress)
-    target = replace(target, provenance=(*target.provenance, ("because", decision.code)))
+    if decision.code == "no-weights" and isinstance(found, Opened):
+        executor, decision = _with_weights(request, found, prepared.schedule, prepared.constants, decision)
+        if executor is not None:
+            return executor, decision
+    target, built = compiler.build(prepared, request.model, request.device, request.settings.jobs, request.progress)
+    request.clock.built += built
     request.clock.mark("compile")
-    executor, target = checked(request, target, prepared.constants)
-    if path is not None:
-        fits = opened is not None and decision.code not in ("other-model", "other-options", "engine-changed")
-        base = opened.program if opened is not None and fits else compiler.program(request.identity, request.options)
-        _save(request, target, base, path, decision)
-    return executor
+    made = checked(request, replace(target, provenance=_because(target, decision.code)), prepared.constants)
+    if made.finding:
+        logger.warning("%s", made.finding)
+    _save(request, made.target, path, found, compiler.program(request.identity, request.options), decision)
+    return made.executor, _with_finding(decision, made)
 
 
-def _unbaked(request: Request, opened: Opened | None, schedule: Any) -> Target | None:
-    """The part of an unbaked program whose kernels the model still gives."""
-    if opened is None:
-        return None
-    opened.verify()
-    return next(
-        (
-            target
-            for target in opened.program.targets
-            if target.signature == request.device.signature and target.schedule == schedule
-        ),
-        None,
+def _with_weights(
+    request: Request, opened: Opened, schedule: Any, constants: Constants, decision: Decision
+) -> tuple[Executor | None, Decision]:
+    """The executor of an unbaked program, if its kernels are those that the model still gives."""
+    for number, target in enumerate(opened.program.targets):
+        if target.signature == request.device.signature and target.schedule == schedule:
+            if any(unit.binary is None for unit in target.units):
+                return None, decision
+            weights = memoryview(constants)  # type: ignore[arg-type]
+            executor, found = _use(request, opened, replace(decision, target=number), weights)
+            if executor is None:
+                _say(found)
+            else:
+                full = replace(target, constants=weights)
+                save_weights(request.settings, replace(opened.program, targets=(full,)))
+            return executor, replace(found, target=None)
+    return None, decision
+
+
+def _from_sources(request: Request, path: Path | None, found: Found, decision: Decision) -> tuple[Executor, Decision]:
+    """There is no model, but a program holds the sources of its kernels: those of the nearest device first."""
+    assert isinstance(found, Opened)
+    logger.warning(
+        "%s Its kernels are compiled from the sources inside the file. [%s]", decision.sentence, decision.code
     )
+    found.verify()
+    device, program, failure = request.device, found.program, None
+    for target in sorted(program.targets, key=lambda target: _distance(target.signature, device.signature)):
+        weights = _stored_weights(request.settings, program, target.signature) if target.constants is None else None
+        if target.constants is None and weights is None:
+            continue
+        try:
+            built = compile_units(device, target.schedule, request.settings.jobs, request.progress)
+            request.clock.built += built
+            request.clock.mark("compile")
+            units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
+            provenance = tuple(pair for pair in _because(target, decision.code) if pair[0] != "safe kernels")
+            made = replace(target, signature=device.signature, units=units, provenance=provenance)
+            done = checked(request, made, _constants(target, weights))
+        except DeviceError as error:  # what one device's kernels ask for, another may lack
+            failure = error
+            continue
+        if done.finding:
+            logger.warning("%s", done.finding)
+        if target.constants is None and weights is not None:
+            full = replace(done.target, constants=weights)
+            save_weights(request.settings, replace(program, targets=(full,)))
+        _save(request, done.target, path, found, program, decision)
+        return done.executor, _with_finding(decision, done)
+    if failure is not None:
+        raise failure
+    raise ProgramError(f"{found.name}: {decision.sentence} Its weights are not inside either; give the model")
 
 
-def checked(request: Request, target: Target, constants: Constants) -> tuple[Executor, Target]:
+def _distance(one: Signature, other: Signature) -> tuple[bool, bool, bool]:
+    return (one != other, not same_device(one, other), one.platform != other.platform)
+
+
+def _say(decision: Decision) -> None:
+    """Tell why something is compiled: a first start is no news, a driver that dies is."""
+    level = logging.WARNING if decision.code in COPIED else logging.INFO
+    logger.log(level, "%s [%s]", decision.sentence, decision.code)
+
+
+def _because(target: Target, code: str) -> Pairs:
+    return (*(pair for pair in target.provenance if pair[0] != "because"), ("because", code))
+
+
+def _with_finding(decision: Decision, found: Checked) -> Decision:
+    return replace(decision, sentence=f"{decision.sentence} {found.finding}".rstrip())
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An executor, its part with golden values and safe kernels, and a sentence on what was wrong, if anything."""
+
+    executor: Executor
+    target: Target
+    finding: str = ""
+
+
+def checked(request: Request, target: Target, constants: Constants) -> Checked:
     """The executor of a part, its golden vectors answered; wrong kernels are replaced by their safe variant."""
-    from mace_cl.runtime.golden import compare, golden_inputs, sample
+    from mace_cl.runtime.golden import compare, expected, golden_inputs, sample
 
     context = _context(request.device)
-    executor = _executor(request, target, constants, context)
-    outputs = executor.run(golden_inputs(target.schedule.inputs))
-    expected = {name: np.frombuffer(values, np.float32) for name, values in target.golden}
-    difference = compare(expected, outputs)
+    found = Checked(_executor(request, target, constants, context), target)
+    golden, inputs = expected(target.golden), golden_inputs(target.schedule.inputs)
+    outputs = found.executor.run(inputs)
+    difference = compare(golden, outputs)
     if difference is not None:
-        executor, target = _with_safe_kernels(request, target, constants, executor, context, difference)
-        outputs = executor.run(golden_inputs(target.schedule.inputs))
-        still = compare(expected, outputs)
+        found = _with_safe_kernels(request, target, constants, found.executor, context)
+        outputs = found.executor.run(inputs)
+        still = compare(golden, outputs)
         if still is not None:
-            logger.warning(
-                "%r departs from the reference by %.1e of its largest value on %s, also without the compiler's "
-                "optimisations; the device's own answer is kept as the golden one.",
-                still.output, still.relative, request.device.name,
-            )  # fmt: skip
-            expected = {}
-    if not expected:
-        golden = tuple((name, memoryview(sample(array).tobytes())) for name, array in outputs.items())
-        target = replace(target, golden=golden)
+            finding = (
+                f"Output {still.output!r} departs from the reference by {still.relative:.1e} of its largest value on "
+                f"{request.device.name}, also without the compiler's optimisations; the device's own answer is kept "
+                "as the golden one."
+            )
+            found, golden = replace(found, finding=f"{found.finding} {finding}".lstrip()), {}
+    if not golden:
+        values = tuple((name, memoryview(sample(array).tobytes())) for name, array in outputs.items())
+        oracle = ("oracle", f"device ({request.device.runtime})")
+        provenance = (oracle, *(pair for pair in found.target.provenance if pair[0] != "oracle"))
+        found = replace(found, target=replace(found.target, golden=values, provenance=provenance))
     request.clock.mark("self-check")
-    return executor, target
+    return found
 
 
 def _with_safe_kernels(
-    request: Request, target: Target, constants: Constants, executor: Executor, context: Any, difference: Difference
-) -> tuple[Executor, Target]:
+    request: Request, target: Target, constants: Constants, executor: Executor, context: Any
+) -> Checked:
     from mace_cl.runtime.repair import wrong_kernels
     from mace_cl.runtime.worker import complete_binary
 
     schedule, device = target.schedule, request.device
     wrong = wrong_kernels(device, context, schedule, executor, constants)
     if not wrong:
-        return executor, target
-    names = ", ".join(schedule.kernels[index].name for index in wrong)
-    first = next(launch for launch in schedule.launches if launch.kernel == wrong[0])
-    logger.warning(
-        "%s compiles kernel %s (%s) wrongly: output %r departs by %.1e. Built without optimisation instead: %s.",
-        device.name, schedule.kernels[wrong[0]].name, first.node, difference.output, difference.relative, names,
-    )  # fmt: skip
+        return Checked(executor, target)
+    kernels = tuple(wrong)
+    names = ", ".join(schedule.kernels[index].name for index in kernels)
+    first = schedule.launches[wrong[kernels[0]]].node
     executor.close()
-    safe = build_source(context, schedule, wrong, safe=True)
+    safe = build_source(context, schedule, kernels, safe=True)
     units = [
         replace(unit, kernels=kept)
         for unit in target.units
         if (kept := tuple(index for index in unit.kernels if index not in wrong))
     ]
-    units.append(Unit(wrong, complete_binary(device, context, schedule, list(wrong), safe), safe=True))
-    provenance = (*(pair for pair in target.provenance if pair[0] != "safe kernels"), ("safe kernels", names))
+    units.append(Unit(kernels, complete_binary(device, context, schedule, kernels, safe), safe=True))
+    earlier = [value for name, value in target.provenance if name == "safe kernels"]
+    provenance = (
+        *(pair for pair in target.provenance if pair[0] != "safe kernels"),
+        ("safe kernels", ", ".join([*earlier, names])),
+    )
     target = replace(target, units=tuple(units), provenance=provenance)
-    return _executor(request, target, constants, context), target
+    finding = (
+        f"{device.name} answers wrong in kernel {schedule.kernels[kernels[0]].name} ({first}) first. "
+        f"Built without the compiler's optimisations instead: {names}."
+    )
+    return Checked(_executor(request, target, constants, context), target, finding)
 
 
 def signer(settings: Settings) -> Signer | None:
@@ -488,48 +587,104 @@ def signer(settings: Settings) -> Signer | None:
     return local_signer(settings.store_dir)
 
 
-def _save(request: Request, target: Target, base: Program, path: Path, decision: Decision) -> None:
-    """Add ``target`` to ``base`` and write that to ``path``; where it can't be, one warning and nothing else."""
-    from mace_cl.program.edit import add_target
+def _save(
+    request: Request, target: Target, path: Path | None, found: Found, empty: Program, decision: Decision
+) -> None:
+    """Add ``target`` to the file at ``path``, or, where that has to stay as it is, to what is kept beside it.
 
-    settings = request.settings
+    Where nothing can be written there is one warning, and nothing else.  ``empty`` is what the file
+    becomes where none is there that fits.
+    """
+    from mace_cl.program.seal import may_rewrite
+
+    settings, key = request.settings, None
+    proofs(settings).record(proof(target, request.device.signature))
+    if path is None:
+        return
     try:
-        if decision.code in SET_ASIDE:
-            logger.warning("%s It is kept as %s.", decision.sentence, quarantine(path))
-        program = add_target(base, target)
-        write(program, path, signer=signer(settings))
-        remember(request, path)
-        _sweep(settings, path)
+        if isinstance(found, Opened):
+            beside = _beside(request, found)
+            if not _is_kept(settings, path) and not may_rewrite(path, settings.store_dir):
+                logger.warning(
+                    "%s is signed or encrypted by its maker, and stays as it is; the part made for %s is %s.",
+                    path, request.device.name, "not kept" if beside is None else f"kept as {beside}",
+                )  # fmt: skip
+                path = beside
+                if path is None:
+                    return
+            if path == beside:
+                Store(settings.store_dir).prepare()
+                empty = replace(found.program, targets=())
+            if _is_kept(settings, path) and found.manifest.key:
+                key = found.key
+        _add(request, target, path, empty, decision, key)
     except (StorageError, SealError) as error:
         logger.warning("%s The program is not kept; this run goes on.", error)
     request.clock.mark("save")
 
 
-def remember(request: Request, path: Path) -> None:
-    """Record that the newest part of the file at ``path`` works here: it has just answered."""
-    settings = request.settings
-    found = examine(path, **access(settings)) if settings.store else None
-    if isinstance(found, Opened):
-        binaries = binaries_of(found, len(found.program.targets) - 1)
-        Proofs(settings.store_dir).record(digest(binaries, request.device.signature))
+def _add(request: Request, target: Target, path: Path, empty: Program, decision: Decision, key: Key | None) -> None:
+    """Read the file anew, as another process may have added to it, and replace it."""
+    from mace_cl.program.edit import add_target
+
+    settings, base = request.settings, empty
+    there = _whole(_look(path, request))
+    if isinstance(there, Opened):
+        held = there.program
+        if (held.model.sha256, dict(held.options), held.engine) == (
+            empty.model.sha256,
+            dict(empty.options),
+            empty.engine,
+        ):
+            base = held
+        if decision.code in COPIED:
+            logger.warning("The file is kept as %s.", quarantine(path, copy=True))
+    elif there is not None and decide(there, device=request.device.signature).code in SET_ASIDE:
+        logger.warning("%s It is kept as %s.", there, quarantine(path))
+    write(add_target(base, target), path, key=key, signer=signer(settings))
+    logger.info("Later starts on %s load %s.", request.device.name, path)
+    _sweep(settings, path)
 
 
-def save_weights(request: Request, program: Program) -> None:
-    """Keep the prepacked weights of an unbaked program in the store."""
-    settings = request.settings
+def save_weights(settings: Settings, program: Program) -> None:
+    """Keep the prepacked weights of a program's one part in the store."""
     if not settings.store:
         return
     try:
         Store(settings.store_dir).prepare()
-        path = _weights_path(settings, program, request.device)
+        path = _weights_path(settings, program, program.targets[0].signature)
         write(program, path, signer=signer(settings))
         _sweep(settings, path)
     except (StorageError, SealError) as error:
         logger.warning("%s The weights are not kept; the next start packs them again.", error)
 
 
+def _stored_weights(settings: Settings, program: Program, signature: Signature) -> memoryview | None:
+    """Prepacked weights for an unbaked program's part for ``signature``, from the store."""
+    if not settings.store or all(target.constants is not None for target in program.targets):
+        return None
+    found = examine(_weights_path(settings, program, signature), **access(settings))
+    if not isinstance(found, Opened):
+        return None
+    try:
+        found.verify()
+    except ProgramError:
+        return None
+    return found.program.targets[0].constants
+
+
+def _weights_path(settings: Settings, program: Program, signature: Signature) -> Path:
+    keyed = (*program.options, ("device", signature.digest()))
+    return Store(settings.store_dir).weights_path(program.model.sha256, keyed, program.engine)
+
+
 def _sweep(settings: Settings, path: Path) -> None:
-    """Keep the store within its budget after ``path`` was written into it."""
-    if settings.store and path.parent == settings.store_dir:
-        with suppress(OSError):
+    """After ``path`` was written: keep the store within its budget, and remove what killed processes left."""
+    with suppress(OSError):
+        if _is_kept(settings, path):
             Store(settings.store_dir).gc(settings.store_budget, engine=engine_fingerprint(), keep=[path])
+            return
+        before = time.time() - _STALE_SECONDS
+        for left in path.parent.glob(".mace-cl-*.tmp"):
+            if left.lstat().st_mtime < before:
+                left.unlink()

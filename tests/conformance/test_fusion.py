@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from support import Case, Results, Start, case, difference, filled
 
 TOLERANCE = 1e-5
@@ -14,6 +15,7 @@ C3 = "<pads=[1,1,1,1]>"
 WEIGHTS: dict[str, Any] = {"w": (16, 16, 3, 3), "b": (16,)}
 NORM: dict[str, Any] = {"s": (16,), "o": (16,), "m": (16,), "v": filled("variance", (16,), 0.1)}
 X = (1, 16, 6, 6)
+SEVEN: dict[str, Any] = {f"x{number or ''}": (3, 5) for number in range(7)}
 
 CASES = [
     case("conv_bn_relu", f"c = Conv{C3}(x, w) n = BatchNormalization(c, s, o, m, v) y = Relu(n)",
@@ -32,7 +34,7 @@ CASES = [
          "n = BatchNormalization(x, s, o, m, v) r = Relu(n) y = Conv(r, w, b)", x=X, **WEIGHTS, **NORM),
     case("residual", f"c = Conv{C3}(x, w, b) a = Add(c, x) y = Relu(a)", x=X, **WEIGHTS),
     case("residual_two_convs",
-         f"c = Conv{C3}(x, w, b) d = Conv{C3}(x, w, b) e = Conv{C3}(c, w) a = Add(d, e) y = Relu(a)", ,
+         f"c = Conv{C3}(x, w, b) d = Conv{C3}(x, w, b) e = Conv{C3}(c, w) a = Add(d, e) y = Relu(a)",
          x=X, **WEIGHTS),
     case("residual_shared", f"c = Conv{C3}(x, w, b) r = Relu(c) a = Add(r, x) y = Mul(a, r)", x=X, **WEIGHTS),
     case("residual_unaligned", f"c = Conv{C3}(x, w) a = Add(c, x) y = Sigmoid(a)", x=(1, 5, 6, 6), w=(5, 5, 3, 3)),
@@ -49,7 +51,7 @@ CASES = [
          "m = MatMul(x, w) p = Div(m, r) q = Erf(p) s = Add(q, t) u = Mul(m, s) y = Mul(u, h)",
          x=(5, 16), w=(16, 32), r=np.float32(1.4142135), t=np.float32(1), h=np.float32(0.5)),
     case("se",
-         "g = GlobalAveragePool(x) e = Conv(g, w1, b1) r = Relu(e) f = Conv(r, w2, b2) h = Sigmoid(f) y = Mul(x, h)", ,
+         "g = GlobalAveragePool(x) e = Conv(g, w1, b1) r = Relu(e) f = Conv(r, w2, b2) h = Sigmoid(f) y = Mul(x, h)",
          x=(2, 24, 5, 5), w1=(5, 24, 1, 1), b1=(5,), w2=(24, 5, 1, 1), b2=(24,)),
     case("se_after_conv",
          f"c = Conv{C3}(x, w, b) g = GlobalAveragePool(c) e = Conv(g, w1) h = HardSigmoid(e) z = Mul(c, h) y = Relu(z)",
@@ -116,7 +118,7 @@ CASES = [
     case("nhwc_head", f"c = Conv{C3}(x, w, b) t = Transpose<perm=[0,2,3,1]>(c) r = Reshape(t, s) y = Softmax(r)",
          x=X, s=[1, -1, 4], **WEIGHTS),
     case("classifier",
-         "c = Conv(x, w, b) g = GlobalAveragePool(c) f = Flatten(g) l = Gemm<transB=1>(f, k) y = Softmax(l)", ,
+         "c = Conv(x, w, b) g = GlobalAveragePool(c) f = Flatten(g) l = Gemm<transB=1>(f, k) y = Softmax(l)",
          x=(2, *X[1:]), k=(10, 16), **WEIGHTS),
     case("classifier_dropout", "g = GlobalAveragePool(x) d, z = Dropout(g) f = Flatten(d) y = Gemm(f, k, l)",
          x=(1, 17, 3, 3), k=(17, 5), l=(5,)),
@@ -124,8 +126,8 @@ CASES = [
     case("elementwise_fan", "a = Exp(x) b = Add(a, x1) c = Mul(a, x2) d = Sub(b, c) y = Max(d, x3, a)",
          x=(3, 5), x1=(3, 5), x2=(3, 5), x3=(3, 5)),
     case("elementwise_many",
-         "a = Add(x, x1) b = Add(a, x2) c = Add(b, x3) d = Add(c, x4) e = Add(d, x5) y = Add(e, x6)", ,
-         **{f"x{number or ''}": (3, 5) for number in range(7)}),
+         "a = Add(x, x1) b = Add(a, x2) c = Add(b, x3) d = Add(c, x4) e = Add(d, x5) y = Add(e, x6)",
+         **SEVEN),
     case("elementwise_broadcast_then_full",
          "a = Add(x, x1) b = Exp(a) y = Mul(b, x2)", x=(3, 1), x1=(1, 5), x2=(2, 3, 5)),
     case("two_heads", f"c = Conv{C3}(x, w, b) y = Relu(c) y1 = Sigmoid(c)", x=X, **WEIGHTS),

@@ -64,31 +64,39 @@ CONVOLUTION = [
     case("matmul_add_full_unaligned", "m = MatMul(x, w) y = Add(m, x1)", x=(4, 40), w=(40, 5), x1=(4, 5)),
 ]
 
+MATMUL = [
+    case("square", "y = MatMul(x, x1)", x=(16, 16), x1=(16, 16)),
+    case("unaligned", "y = MatMul(x, x1)", x=(7, 33), x1=(33, 19)),
+    case("narrow", "y = MatMul(x, x1)", x=(7, 5), x1=(5, 3)),
+    case("one_column", "y = MatMul(x, x1)", x=(7, 40), x1=(40, 1)),
+    case("one_row", "y = MatMul(x, x1)", x=(1, 40), x1=(40, 24)),
+    case("vectors", "y = MatMul(x, x1)", x=(17,), x1=(17,)),
+    case("vector_matrix", "y = MatMul(x, x1)", x=(17,), x1=(2, 17, 5)),
+    case("matrix_vector", "y = MatMul(x, x1)", x=(2, 5, 17), x1=(17,)),
+    case("batches", "y = MatMul(x, x1)", x=(2, 3, 5, 8), x1=(2, 3, 8, 17)),
+    case("broadcast_left", "y = MatMul(x, x1)", x=(5, 8), x1=(2, 3, 8, 6)),
+    case("broadcast_both", "y = MatMul(x, x1)", x=(2, 1, 5, 8), x1=(3, 8, 6)),
+    case("constant_batches", "y = MatMul(x, w)", x=(2, 5, 8), w=(2, 8, 17)),
+    case("constant_left", "y = MatMul(w, x)", x=(2, 8, 17), w=(5, 8)),
+    case("with_itself", "y = MatMul(x, x)", x=(9, 9)),
+    case("then_scaled", "m = MatMul(x, x1) d = Div(m, k) y = Relu(d)", x=(2, 5, 8), x1=(2, 8, 16), k=np.float32(3)),
+    case("then_added", "m = MatMul(x, x1) y = Add(m, x2)", x=(2, 5, 8), x1=(2, 8, 16), x2=(16,)),
+    case("attention",
+         "q = MatMul(x, w) k = MatMul(x, w1) v = MatMul(x, w2) t = Transpose<perm=[0,2,1]>(k) s = MatMul(q, t) "
+         "d = Div(s, c) p = Softmax(d) y = MatMul(p, v)",
+         x=(2, 7, 24), w=(24, 24), w1=(24, 24), w2=(24, 24), c=np.float32(5)),
+]  # fmt: skip
+
 ROUND = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.4, 3.7], np.float32)
 EDGES = np.array([-np.inf, np.inf, np.nan, -1, 0, 1, 80, -80], np.float32)
 
+ACTIVATIONS = (
+    "Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu",
+    "Sigmoid", "Sin", "Softplus", "Tanh",
+)  # fmt: skip
+
 ELEMENTWISE = [
-    *(
-        case(name.lower(), f"y = {name}(x)", x=(2, 3, 5, 7))
-        for name in (
-            "Abs",
-            "Ceil",
-            "Cos",
-            "Erf",
-            "Exp",
-            "Floor",
-            "HardSigmoid",
-            "HardSwish",
-            "LeakyRelu",
-            "Neg",
-            "Relu",
-            "Sigmoid",
-            "Sin",
-            "Softplus",
-            "Tanh",
-            "Elu",
-        )
-    ),  # fmt: skip
+    *(case(name.lower(), f"y = {name}(x)", x=(2, 3, 5, 7)) for name in ACTIVATIONS),
     *(case(name.lower(), f"y = {name}(x)", x=filled(name, (5, 7), 0.1)) for name in ("Log", "Sqrt", "Reciprocal")),
     *(
         case(f"{name.lower()}_edges", f"y = {name}(x)", x=EDGES)
@@ -161,6 +169,10 @@ MOVEMENT = [
          x=(1, 8, 3, 3), s=[1, 2, 4, 3, 3], o=[1, 8, 3, 3]),
     case("pixel_shuffle", "r = Reshape(x, s) t = Transpose<perm=[0,1,4,2,5,3]>(r) y = Reshape(t, o)",
          x=(1, 9, 4, 5), s=[1, 1, 3, 3, 4, 5], o=[1, 1, 12, 15]),
+    case("gather_anywhere", "y = Gather<axis=1>(x, i)", x=(2, 7, 3), i=[0, 1, 4, -1, 4]),
+    case("gather_matrix", "y = Gather(x, i)", x=(7, 3), i=np.array([[0, 5], [6, -7]], np.int32)),
+    case("gather_input", "y = Gather(t, x)", x=np.array([[0, 4, -1], [2, 2, 3]]), t=(5, 17)),
+    case("gather_input_int32", "y = Gather<axis=1>(x1, x)", x=np.array([3, 0, -4], np.int32), x1=(2, 4, 3)),
     case("identity", "y = Identity(x)", x=(3, 5)),
     case("dropout", "y, mask = Dropout(x)", x=(3, 5)),
 ]  # fmt: skip
@@ -212,6 +224,12 @@ NORMALIZATION = [
     case("softmax_0", "y = Softmax<axis=0>(x)", x=(33,)),
     case("softmax_large", "y = Softmax(x)", x=np.array([[1000, 1001, 999], [-1000, 0, 1000]], np.float32)),
     case("log_softmax", "y = LogSoftmax<axis=-2>(x)", x=(2, 5, 3)),
+    case("softmax_vectors", "y = Softmax(x)", x=(3, 37)),
+    case("log_softmax_vectors", "y = LogSoftmax(x)", x=(3, 37)),
+    case("layer_norm", "y = LayerNormalization(x, s, b)", x=(2, 3, 32), s=(32,), b=(32,)),
+    case("layer_norm_unaligned", "y = LayerNormalization<epsilon=0.1>(x, s, b)", x=(5, 19), s=(19,), b=(19,)),
+    case("layer_norm_axis", "y = LayerNormalization<axis=1>(x, s)", x=(2, 3, 5), s=(3, 5)),
+    case("layer_norm_large", "y = LayerNormalization(x, s, b)", x=(1, 300), s=(300,), b=(300,)),
     case("instance_norm", "y = InstanceNormalization(x, s, b)", x=(2, 5, 6, 7), s=(5,), b=(5,)),
     case("instance_norm_relu", "n = InstanceNormalization<epsilon=0.01>(x, s, b) y = Relu(n)",
          x=(1, 16, 6, 7), s=(16,), b=(16,)),
@@ -229,7 +247,8 @@ def resize(name: str, attributes: str, x: tuple[int, ...], scales: tuple[float, 
 RESIZING = [
     resize("nearest", 'mode="nearest"', (1, 5, 3, 4)),
     resize("nearest_floor", 'coordinate_transformation_mode="asymmetric", nearest_mode="floor"', (2, 17, 3, 4)),
-    resize("nearest_ceil", 'coordinate_transformation_mode="asymmetric", nearest_mode="ceil"', (1, 5, 4, 6), (1.5, 0.5)),
+    resize("nearest_ceil", 'coordinate_transformation_mode="asymmetric", nearest_mode="ceil"', (1, 5, 4, 6),
+           (1.5, 0.5)),
     resize("nearest_prefer_ceil", 'nearest_mode="round_prefer_ceil"', (1, 5, 4, 6), (1.5, 0.5)),
     resize("nearest_align", 'coordinate_transformation_mode="align_corners"', (1, 5, 4, 4), (2.0, 3.0)),
     resize("linear", 'mode="linear"', (1, 5, 3, 4)),
@@ -269,7 +288,8 @@ OPSETS = [
     case("maxpool_8", "y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)", x=(1, 5, 4, 4), opset=9),
     case("resize_10", 'y = Resize<mode="linear">(x, s)', x=(1, 5, 3, 4), s=[1.0, 1.0, 2.0, 2.0], opset=10,
          oracle="onnxruntime"),
-    case("resize_10_nearest", "y = Resize(x, s)", x=(1, 5, 4, 4), s=[1.0, 1.0, 1.5, 0.5], opset=10, oracle="onnxruntime"),
+    case("resize_10_nearest", "y = Resize(x, s)", x=(1, 5, 4, 4), s=[1.0, 1.0, 1.5, 0.5], opset=10,
+         oracle="onnxruntime"),
     case("slice_10", "y = Slice(x, s, e)", x=(4, 5), s=[1, 0], e=[3, 4], opset=10),
     case("softmax_11", "y = Softmax<axis=1>(x)", x=(2, 3, 5), opset=11, oracle="onnxruntime"),
     case("softmax_11_default", "y = Softmax(x)", x=(2, 3, 5), opset=11, oracle="onnxruntime"),
@@ -294,6 +314,7 @@ OPSETS = [
 FAMILIES: Mapping[str, Sequence[Case]] = {
     "convolution": CONVOLUTION,
     "elementwise": ELEMENTWISE,
+    "matmul": MATMUL,
     "movement": MOVEMENT,
     "normalization": NORMALIZATION,
     "opsets": OPSETS,

@@ -72,7 +72,8 @@ def priors() -> NDArray[np.float64]:
             for column in range(-(-320 // stride)):
                 centre = ((column + 0.5) * stride / 320, (row + 0.5) * stride / 240)
                 found += [(*centre, size / 320, size / 240) for size in sizes]
-    return np.clip(np.array(found), 0, 1)
+    boxes: NDArray[np.float64] = np.clip(np.array(found), 0, 1)
+    return boxes
 
 
 @pytest.mark.parametrize(("photo", "faces"), [("2", 4), ("5", 1), ("13", 2), ("20", 10)])

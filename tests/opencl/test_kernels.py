@@ -13,7 +13,7 @@ from mace_cl.kernels.windows import Window
 from mace_cl.ops import winograd
 from mace_cl.plan import Problem, Traits
 from mace_cl.runtime.executor import Executor
-from support import Array, Case, case, difference, filled, model_of, start_with
+from support import Case, case, difference, filled, model_of, start_with
 
 TOLERANCE = 1e-5
 
@@ -73,7 +73,7 @@ def test_parameters(device: Device, context: Any, one: Case) -> None:
 
 
 def winograd_case(
-    name: str, x: tuple[int, ...], outputs: int, pads: str = "1,1,1,1", after: str = "", **extra: Array
+    name: str, x: tuple[int, ...], outputs: int, pads: str = "1,1,1,1", after: str = "", **extra: Any
 ) -> Case:
     body = f"c = Conv<pads=[{pads}]>(x, w, b) {after or 'y = Relu(c)'}"
     return case(name, body, x=x, w=filled(name, (outputs, x[1], 3, 3)), b=(outputs,), **extra)

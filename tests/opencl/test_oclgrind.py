@@ -44,10 +44,11 @@ from mace_cl.compiler import prepare
 from mace_cl.ops import winograd
 from mace_cl.runtime.build import build_source
 from support import model_of
+from conformance.test_channels import CASES as CHANNELS
 from conformance.test_fusion import CASES
 from conformance.test_ops import FAMILIES
 from opencl.test_kernels import WINOGRAD
-groups = {**FAMILIES, "fusion": CASES, "winograd2": WINOGRAD, "winograd4": WINOGRAD}
+groups = {**FAMILIES, "channels": CHANNELS, "fusion": CASES, "winograd2": WINOGRAD, "winograd4": WINOGRAD}
 name = sys.argv[1]
 if name.startswith("winograd"):
     winograd.tile_size = lambda c, channels, window: int(name[-1])
@@ -58,17 +59,20 @@ for opset in sorted({case.opset for case in groups[name]}):
     kernels = range(len(schedule.kernels))
     program = build_source(context, schedule, kernels) if kernels else None
     for one in schedule.launches:
-        launch(program, schedule.kernels[one.kernel].name, one.global_size, one.local_size, [slot.size for slot in one.args])
-        seen.add(schedule.kernels[one.kernel].family)
+        kernel, sizes = schedule.kernels[one.kernel], [slot.size for slot in one.args]
+        launch(program, kernel.name, one.global_size, one.local_size, sizes)
+        seen.add(kernel.family)
         launches += 1
 print(launches, *sorted(seen))
 """
 
 EXPECTED = {
+    "channels": {"channel_gather"},
     "convolution": {"conv2d", "depthwise", "reorder"},
     "elementwise": {"elementwise"},
-    "movement": {"elementwise"},
-    "normalization": {"instance_norm", "softmax"},
+    "matmul": {"matmul", "conv2d", "softmax"},
+    "movement": {"elementwise", "gather"},
+    "normalization": {"instance_norm", "layer_norm", "softmax"},
     "opsets": {"resample", "softmax", "pool2d", "reduce"},
     "pooling": {"pool2d", "reduce"},
     "reduction": {"reduce"},

@@ -18,7 +18,8 @@ from problems import TRAITS
 from support import case, model_of
 
 NET = case(
-    "net", "c = Conv<pads=[1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1]>(c, w) e = Conv<pads=[1,1,1,1]>(d, w1, b) y = Relu(e)",
+    "net",
+    "c = Conv<pads=[1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1]>(c, w) e = Conv<pads=[1,1,1,1]>(d, w1, b) y = Relu(e)",
     x=(1, 8, 6, 6), w=(8, 8, 3, 3), w1=(8, 8, 3, 3), b=(8,),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -93,7 +94,7 @@ def test_invalid_model() -> None:
     def change(model: onnx.ModelProto) -> None:
         model.graph.node[1].input[0] = "nowhere"
 
-    with pytest.raises(ModelError, match="not a valid ONNX model.*nowhere"):
+    with pytest.raises(ModelError, match=r"not a valid ONNX model.*nowhere"):
         load(changed(change).SerializeToString())
 
 
@@ -176,7 +177,7 @@ class TestExternalWeights:
             with pytest.raises(
                 ModelError, match=r"weights of 'w' should be in 'weights\.bin' beside the model.*missing"
             ):
-                read(path)  # type: ignore[operator]
+                read(path)
 
     def test_from_bytes(self, path: Path) -> None:
         with pytest.raises(
@@ -227,7 +228,7 @@ class TestUnsupported:
 
     def test_many_are_counted(self) -> None:
         body = " ".join(f"y{number} = Acos<>(x{number})".replace("<>", "") for number in range(11))
-        inputs = {f"x{number}": (number + 1,) for number in range(11)}
+        inputs: dict[str, Any] = {f"x{number}": (number + 1,) for number in range(11)}
         with pytest.raises(UnsupportedError, match="and 3 more: mace-cl has no OpenCL kernel"):
             plan(model_of(case("many", body, **inputs)))
 
@@ -243,21 +244,22 @@ class TestUnsupported:
     @pytest.mark.parametrize(
         ("body", "values", "message"),
         [
-            ("y = Conv(x, w)", {"x": (1, 3, 9), "w": (4, 3, 3)}, r"conv.*only 2-D convolutions run so far.*\(1, 3, 9\)"),
+            ("y = Conv(x, w)", {"x": (1, 3, 9), "w": (4, 3, 3)}, r"only 2-D convolutions run so far.*\(1, 3, 9\)"),
             ("y = Conv(x, x1)", {"x": (1, 3, 5, 5), "x1": (4, 3, 3, 3)}, "the weights are not constant"),
             ("y = MaxPool<kernel_shape=[2]>(x)", {"x": (1, 3, 8)}, "only 2-D pools"),
             ("y = GlobalMaxPool(x)", {"x": (1, 3, 8)}, "only 2-D pools"),
             ("y, z = MaxPool<kernel_shape=[2,2]>(x) c = Cast<to=1>(z) y1 = Relu(c)", {"x": (1, 3, 8, 8)}, "op "),
-            ("y = Gather(x, i)", {"x": (7, 2), "i": [0, 1, 4]}, "the positions are not evenly spaced"),
+            ("y = LayerNormalization(x, s, x1)", {"x": (2, 3), "s": (3,), "x1": (3,)}, "bias are not constant"),
+            ("y, y1 = LayerNormalization(x, s)", {"x": (2, 3), "s": (3,)}, "outputs Mean and InvStdDev"),
             ("y = Resize<mode=\"linear\">(x, , s)", {"x": (1, 2, 3), "s": [1.0, 1.0, 2.0]}, "only rows and columns"),
-            ("y = Resize<mode=\"linear\", antialias=1>(x, , s)", {"x": (1, 2, 4, 4), "s": [1.0, 1.0, 0.5, 0.5]}, "antialias"),
+            ("y = Resize<antialias=1>(x, , s)", {"x": (1, 2, 4, 4), "s": [1.0, 1.0, 0.5, 0.5]}, "antialias"),
             ("y = Pad(x, p)", {"x": (3, 4), "p": [0, 1, 0, 1]}, "only rows and columns of a 4-D tensor can be padded"),
             ("y = InstanceNormalization(x, s, b)", {"x": (1, 3, 8), "s": (3,), "b": (3,)}, "needs a 4-D input"),
         ],
     )  # fmt: skip
-    def test_variant(self, body: str, values: dict[str, object], message: str) -> None:
+    def test_variant(self, body: str, values: dict[str, Any], message: str) -> None:
         with pytest.raises(UnsupportedError, match=message) as caught:
-            plan(model_of(case("conv", body, **values)))  # type: ignore[arg-type]
+            plan(model_of(case("conv", body, **values)))
         assert "node 'conv." in str(caught.value)
 
     def test_type(self) -> None:

@@ -45,10 +45,10 @@ LAYERS: dict[str, set[str]] = {
 }
 """What each part may import; those that follow here may import everything above them and themselves."""
 
-LATER = ("foreign", "compiler", "engine", "demo", "tools", "cli", "__main__", "__init__")
+LATER = ("foreign", "compiler", "start", "engine", "demo", "tools", "cli", "__main__", "__init__")
 """In order: each may import all of ``LAYERS`` and those before it."""
 
-WARM = {"engine", "runtime", "program", "device", "schedule", "identity", "errors", "settings", "__init__"}
+WARM = {"engine", "start", "runtime", "program", "device", "schedule", "identity", "errors", "settings", "__init__"}
 """What a warm start imports; it may import other parts inside functions only."""
 
 
@@ -144,11 +144,11 @@ def test_a_warm_start_imports_no_compiler() -> None:
 
 
 ONLY_IN = {
-    "pyopencl": {"device", "runtime", "engine", "tune"},
+    "pyopencl": {"device", "runtime", "start", "tune"},
     "onnx": {"frontends", "passes", "demo", "tools", "foreign"},
     "onnx_ir": {"frontends", "graph", "ops", "passes", "lower"},
     "onnxscript": {"passes"},
-    "onnxruntime": {"demo", "tools"},
+    "onnxruntime": {"demo", "runtime", "tools"},
     "typer": {"cli"},
     "rich": {"cli"},
     "platformdirs": {"settings"},
@@ -181,7 +181,7 @@ def test_numpy_loads_no_pickle() -> None:
 
 
 def test_environment_is_read_in_few_places() -> None:
-    """Behaviour hangs on settings; ICD loaders have variables; the demo gives its child processes caches of their own."""
+    """Behaviour hangs on settings; ICD loaders have variables; the demo gives its children caches of their own."""
     readers = set()
     for _, path, tree in modules():
         for node in ast.walk(tree):

@@ -12,7 +12,7 @@ from mace_cl.errors import DamagedError, ForeignError, FutureError, MaceClError,
 from mace_cl.program import policy
 from mace_cl.program.format import Opened, read, write
 from mace_cl.program.policy import SET_ASIDE, Decision, decide, examine, quarantine
-from mace_cl.program.program import Program
+from mace_cl.program.program import Program, Target
 
 SAMPLE = read(Path(__file__).parents[1] / "golden" / "program" / "format-3.bin")
 HERE = SAMPLE.targets[0].signature
@@ -20,10 +20,22 @@ MODEL = SAMPLE.model.sha256
 
 
 def test_a_hit_names_the_target() -> None:
-    for number, target in enumerate(SAMPLE.targets):
-        decision = decide(SAMPLE, device=target.signature, model=MODEL, options=SAMPLE.options, engine=SAMPLE.engine)
+    both = replace(SAMPLE, targets=(SAMPLE.targets[0], _elsewhere(SAMPLE.targets[0])))
+    for number, target in enumerate(both.targets):
+        decision = decide(both, device=target.signature, model=MODEL, options=SAMPLE.options, engine=SAMPLE.engine)
         assert decision == Decision("use", "hit", decision.sentence, number)
         assert target.signature.device in decision.sentence
+
+
+def _elsewhere(target: Target) -> Target:
+    return replace(target, signature=replace(target.signature, device="Elsewhere"))
+
+
+def test_sources_alone_are_no_hit() -> None:
+    """The second part of the sample has a unit without a binary."""
+    decision = decide(SAMPLE, device=SAMPLE.targets[1].signature)
+    assert (decision.action, decision.code) == ("compile", "no-binaries")
+    assert "as sources only" in decision.sentence
 
 
 def test_without_a_wish_any_model_options_and_engine_will_do() -> None:

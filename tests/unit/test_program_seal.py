@@ -20,7 +20,7 @@ from mace_cl.errors import DamagedError, ForeignError, MaceClError, SealError, S
 from mace_cl.program.format import Opened, open_program, read, scan, write, write_sealed
 from mace_cl.program.policy import SET_ASIDE, decide, examine
 from mace_cl.program.program import Program
-from mace_cl.program.seal import LOCAL_KEY, KeyPair, admit, keygen, local_signer, sign, signed_by, verify
+from mace_cl.program.seal import LOCAL_KEY, KeyPair, admit, keygen, local_signer, may_rewrite, sign, signed_by, verify
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "program" / "format-3.bin"
 SAMPLE = read(GOLDEN)
@@ -355,6 +355,25 @@ def test_many_processes_make_one_local_key(tmp_path: Path) -> None:
     assert len({process.communicate()[0] for process in processes}) == 1
     assert [process.returncode for process in processes] == [0] * 6
     assert [entry.name for entry in tmp_path.iterdir()] == [LOCAL_KEY]
+
+
+def test_what_may_be_rewritten(path: Path, signed: Path, tmp_path: Path, mine: KeyPair, theirs: KeyPair) -> None:
+    """Only what nobody else has signed or encrypted."""
+    plain, here, secret = (tmp_path / name for name in ("plain.bin", "here.bin", "secret.bin"))
+    write(SAMPLE, plain)
+    assert may_rewrite(plain, tmp_path)
+    assert may_rewrite(tmp_path / "missing.bin", tmp_path)
+    assert not may_rewrite(signed, tmp_path)
+    write(SAMPLE, here, signer=local_signer(tmp_path))
+    assert may_rewrite(here, tmp_path)
+    assert not may_rewrite(here, tmp_path / "elsewhere")
+    assert not may_rewrite(signed, tmp_path)
+    sign(here, theirs.private)
+    assert not may_rewrite(here, tmp_path)
+    write(SAMPLE, secret, key=bytes(32), signer=local_signer(tmp_path))
+    assert not may_rewrite(secret, tmp_path)
+    plain.write_bytes(b"x")
+    assert may_rewrite(plain, tmp_path)
 
 
 # ---- the rules ----

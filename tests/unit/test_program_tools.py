@@ -20,7 +20,7 @@ from mace_cl.program.store import Store
 GOLDEN = Path(__file__).parents[1] / "golden" / "program" / "format-3.bin"
 SAMPLE = read(GOLDEN)
 KEY = bytes(range(32))
-EDITS = ("merge", "extract", "strip", "diff", "keygen", "sign", "verify", "store")
+EDITS = ("merge", "extract", "strip", "encrypt", "diff", "keygen", "sign", "verify", "store")
 ACTIONS = ("ls", "verify", "why", "gc", "clear", "path", "pin", "unpin")
 STORED = "abababababababab-0123456789abcdef.bin"
 
@@ -127,6 +127,14 @@ def test_what_is_encrypted_stays_encrypted(run: Run, monkeypatch: pytest.MonkeyP
     assert "encrypted" in run.text("merge", "both.bin", "secret.bin", "-o", "x.bin")
     assert b"__kernel" not in Path("x.bin").read_bytes()
     assert read("x.bin", KEY) == SAMPLE
+
+
+def test_encrypt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no key to encrypt with; set MACE_CL_KEY" in run.fails(2, "encrypt", "both.bin", "-o", "x.bin")
+    monkeypatch.setenv("MACE_CL_KEY", KEY.hex())
+    assert run.json("encrypt", "both.bin", "-o", "x.bin")["encrypted"] is True
+    assert read("x.bin", KEY) == SAMPLE
+    assert b"__kernel" not in Path("x.bin").read_bytes()
 
 
 def test_keygen_sign_verify(run: Run) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mace_cl import __version__
 from mace_cl.cli import compile as compile_
-from mace_cl.cli import demo, devices, inspect, program_edit, program_seal, run, store
+from mace_cl.cli import demo, devices, fingerprint, inspect, mace, program_edit, program_seal, run, store, why
 from mace_cl.errors import MaceClError
 
 __all__ = ["main"]
@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mace-cl {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in (demo, run, compile_, inspect, program_edit, program_seal, store, devices):
+    known = (demo, run, compile_, inspect, why, fingerprint, program_edit, program_seal, mace, store, devices)
+    for verb in known:
         verb.add_to(verbs)
     return parser
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mace_cl.cli.options import Verbs, add_json, add_verb
 
 if TYPE_CHECKING:
+    from mace_cl.foreign import Description
     from mace_cl.program.inspect import Inspection, TargetView
 
 __all__ = ["add_to"]
@@ -20,28 +21,60 @@ def add_to(verbs: Verbs) -> None:
         verbs,
         "inspect",
         _run,
-        "Show what a compiled program holds. Every byte of it is checked first.",
+        "Show what a compiled program holds, or what another file is. Every byte of a compiled program is checked\n"
+        "first; other files are known by their content: MACE's, program binaries of OpenCL drivers, models.",
         "  mace-cl inspect mace-cl-compiled-program.bin\n"
         "  mace-cl inspect mace-cl-compiled-program.bin --text > program.pb.txt\n"
-        "  mace-cl inspect mace-cl-compiled-program.bin --json",
+        "  mace-cl inspect mace-cl-compiled-program.bin --json\n"
+        "  mace-cl inspect mace_cl_compiled_program.bin --dump_binary_info",
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a compiled program")
+    parser.add_argument("file", type=Path, metavar="FILE", help="any file")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--text", action="store_true", help="print the manifest as protobuf text")
+    form.add_argument("--text", action="store_true", help="print a compiled program's manifest as protobuf text")
+    parser.add_argument(
+        "--dump_binary_info", action="store_true",
+        help="print six lines only: version, GPU, driver, kernels, size and CRC32 of the compiled kernels",
+    )  # fmt: skip
     add_json(form)
 
 
 def _run(options: argparse.Namespace) -> None:
     from mace_cl.cli.output import print_json
-    from mace_cl.tools import inspect
+    from mace_cl.foreign import Description
+    from mace_cl.tools import binary_info, inspect
 
+    if options.dump_binary_info:
+        info = binary_info.run(options.file)
+        if options.json:
+            print_json(info)
+        else:
+            print("\n".join(info.lines()))
+        return
     result = inspect.run(inspect.InspectArgs(options.file, options.text))
-    if options.json:
+    if isinstance(result, Description):
+        _show_other(options, result)
+    elif options.json:
         print_json(result.inspection)
     elif result.text is not None:
         print(result.text, end="")
     else:
         _show(result.inspection)
+
+
+def _show_other(options: argparse.Namespace, seen: Description) -> None:
+    """Print it; then fail where it is damaged or not known, so that scripts can tell."""
+    from mace_cl.cli.describe import show
+    from mace_cl.cli.output import print_json
+    from mace_cl.errors import DamagedError, ForeignError
+
+    if options.json:
+        print_json(seen)
+    else:
+        show(options.file, seen)
+    if seen.problems:
+        raise DamagedError(f"{options.file}: {seen.title}, but damaged: {seen.problems[0]}")
+    if seen.kind in ("unknown", "empty"):
+        raise ForeignError(f"{options.file}: no kind of file that mace-cl knows; what was seen in it is above")
 
 
 def _show(seen: Inspection) -> None:

@@ -28,10 +28,13 @@ def add_verb(
     return parser
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """``device``: a specification, or None."""
+def add_device(parser: argparse.ArgumentParser, *, repeatable: bool = False) -> None:
+    """``device``: a specification, or None; a list or None where it is ``repeatable``."""
     text = "cpu, gpu, a runtime such as pocl or intel, an index of `mace-cl devices`, or a part of a name"
-    parser.add_argument("--device", metavar="SPEC", help=text)
+    if repeatable:
+        parser.add_argument("--device", action="append", metavar="SPEC", help=f"{text}; repeatable")
+    else:
+        parser.add_argument("--device", metavar="SPEC", help=text)
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:

@@ -1,4 +1,4 @@
-"""``mace-cl merge``, ``extract``, ``strip`` and ``diff``."""
+"""``mace-cl merge``, ``extract``, ``strip``, ``encrypt`` and ``diff``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ def add_to(verbs: Verbs) -> None:
         verbs,
         "extract",
         _extract,
-        "Write a compiled program's part for one device into a file of its own. Several --target give several parts.",
-        "  mace-cl extract both.bin --target 2 -o laptop.bin\n  mace-cl extract both.bin --target adreno -o phone.bin",
+        "Write a part of a file into a file of its own. With --target, a compiled program's part for one device, or\n"
+        "for several; with ENTRY, the bytes of an entry of any file that `mace-cl inspect` knows.",
+        "  mace-cl extract both.bin --target 2 -o laptop.bin\n"
+        "  mace-cl extract both.bin --target adreno -o phone.bin\n"
+        "  mace-cl extract mace_cl_compiled_program.bin 3 -o softmax.bin",
     )
     extract.add_argument(
-        "--target", action="append", required=True, metavar="NAME",
+        "--target", action="append", metavar="NAME",
         help="its number in `mace-cl inspect`, or a part of its device, platform or driver; repeatable",
     )  # fmt: skip
     strip = add_verb(
@@ -46,9 +49,22 @@ def add_to(verbs: Verbs) -> None:
     )
     strip.add_argument("--weights", action="store_true", help="leave out the weights")
     strip.add_argument("--binaries", action="store_true", help="leave out what the drivers compiled")
-    for parser in (extract, strip):
+    encrypt = add_verb(
+        verbs,
+        "encrypt",
+        _encrypt,
+        "Encrypt the weights and kernel sources of a compiled program. The key is the setting key: MACE_CL_KEY, 64\n"
+        "hexadecimal digits. Whoever runs the program needs it too.",
+        "  mace-cl encrypt program.bin -o secret.bin",
+    )
+    for parser in (extract, strip, encrypt):
         parser.add_argument("file", type=Path, metavar="FILE", help="a compiled program")
-    for parser in (merge, extract, strip):
+    extract.add_argument(
+        "entry", nargs="?", metavar="ENTRY",
+        help="its number in `mace-cl inspect` (2.1: the first in the second), or a part of its name; of a compiled "
+        "program, a section's number, from 1, or a part of its SHA-256 in `mace-cl inspect --json`",
+    )  # fmt: skip
+    for parser in (merge, extract, strip, encrypt):
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
         add_json(parser)
     diff = add_verb(
@@ -70,9 +86,27 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
+    from mace_cl.errors import InputError
     from mace_cl.tools import program_edit as tool
 
+    if (options.entry is None) == (options.target is None):
+        raise InputError("say either which ENTRY or which --target is wanted; `mace-cl inspect FILE` shows both")
+    if options.entry is not None:
+        _extract_entry(options)
+        return
     _show(tool.extract(tool.ExtractArgs(options.file, tuple(options.target), options.output)), options.json)
+
+
+def _extract_entry(options: argparse.Namespace) -> None:
+    from mace_cl.cli.output import bytes_, print_json, print_lines
+    from mace_cl.tools import foreign as tool
+
+    result = tool.extract_entry(tool.EntryArgs(options.file, options.entry, options.output))
+    if options.json:
+        print_json(result)
+        return
+    written = f"{result.output} ({bytes_(result.file_bytes)})"
+    print_lines([("written", written), ("entry", result.name), ("was at byte", str(result.offset))])
 
 
 def _strip(options: argparse.Namespace) -> None:
@@ -80,6 +114,12 @@ def _strip(options: argparse.Namespace) -> None:
 
     args = tool.StripArgs(options.file, options.output, weights=options.weights, binaries=options.binaries)
     _show(tool.strip(args), options.json)
+
+
+def _encrypt(options: argparse.Namespace) -> None:
+    from mace_cl.tools import program_edit as tool
+
+    _show(tool.encrypt(options.file, options.output), options.json)
 
 
 def _show(result: EditResult, json: bool) -> None:
@@ -90,7 +130,7 @@ def _show(result: EditResult, json: bool) -> None:
         return
     rows = [("written", f"{result.output} ({bytes_(result.file_bytes)})"), ("for", ", ".join(result.devices))]
     if result.encrypted:
-        rows.append(("encrypted", "as before, with the same key"))
+        rows.append(("encrypted", "weights and sources, with the key of the settings"))
     if result.unsigned:
         rows.append(("signed", "no longer; sign it with `mace-cl sign`"))
     print_lines(rows)

@@ -38,15 +38,17 @@ _PROGRAM_KEYS = (b"mace_opencl_", b"program_hash_")
 
 @dataclass(frozen=True)
 class Pair:
-    """A key, and a value: bytes at ``offset`` in the file, or in tuned-parameter files ``numbers`` (uint32).
+    """A key, and a value: bytes, or in tuned-parameter files ``numbers`` (uint32).
 
-    The counted layout has bytes only; there ``numbers`` is None always.
+    The counted layout has bytes only; there ``numbers`` is None always.  The value lies at ``offset`` in the file and
+    takes ``length`` bytes; for numbers in protobuf that is the pair as a whole.
     """
 
     key: str
     value: bytes | memoryview
     numbers: tuple[int, ...] | None
     offset: int
+    length: int
 
     @property
     def is_program(self) -> bool:
@@ -190,9 +192,9 @@ def _protobuf_pairs(view: memoryview, name: str) -> Iterator[Pair]:
         if numbers and value is not None:
             raise damaged(name, base, "a pair has bytes and numbers")
         if value is None:
-            yield Pair(_key(key, name, base), b"", tuple(numbers), offset)
+            yield Pair(_key(key, name, base), b"", tuple(numbers), base, len(outer.data))
         else:
-            yield Pair(_key(key, name, base), value, None, offset)
+            yield Pair(_key(key, name, base), value, None, offset, len(value))
         end = base + len(outer.data)
     if end != len(view):
         raise damaged(name, end, f"{len(view) - end} bytes belong to no pair")
@@ -208,7 +210,7 @@ def _counted_pairs(view: memoryview, name: str) -> Iterator[Pair]:
         key = bytes(cursor.take(length, "a key"))
         (length,) = cursor.numbers("i")
         value = cursor.take(length, "a value")
-        yield Pair(_key(key, name, cursor.offset), value, None, cursor.offset - length)
+        yield Pair(_key(key, name, cursor.offset), value, None, cursor.offset - length, length)
     if cursor.left:
         raise damaged(name, cursor.offset, f"{cursor.left} bytes follow the last of {count} pairs")
 

@@ -39,7 +39,7 @@ def _read(view: memoryview, notes: Notes) -> None:
             notes.fact("queue window", numbers[0] if numbers else 0)
             continue
         kernels += 1
-        notes.part(printable(pair.key, 512), pair.offset, 4 * len(numbers), tuning_facts(pair.key, numbers))
+        notes.part(printable(pair.key, 512), pair.offset, pair.length, tuning_facts(pair.key, numbers))
     notes.fact("kernels", kernels)
 
 

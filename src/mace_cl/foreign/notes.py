@@ -91,6 +91,7 @@ class Notes:
         Raises:
             DamagedError: there are more parts than any honest file has.
         """
+        self.spend(8)
         if len(self.parts) >= MAX_PARTS:
             raise DamagedError(f"more than {MAX_PARTS} parts; the others were not read")
         self.parts.append((Part(name, offset, length, facts), look))

@@ -62,9 +62,11 @@ def _look(view: memoryview, budget: Budget, depth: int) -> Description:
     except DamagedError as error:
         notes.problems.append(str(error))
     parts = tuple(
-        _with_content(part, view, budget, depth - 1) if look and depth > 0 and budget.steps > 0 else part
+        _with_content(part, view, budget, depth - 1) if look and depth and budget.steps > 0 else part
         for part, look in notes.parts
     )
+    if depth and any(look and part.content is None for part, (_, look) in zip(parts, notes.parts, strict=True)):
+        notes.problems.append("too much to look at; not all parts were looked into")
     return Description(notes.kind, notes.title, len(view), tuple(notes.facts), parts, tuple(notes.problems))
 
 

@@ -40,7 +40,8 @@ def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
     for node in graph:
         LOWERINGS[node.domain, node.op_type](builder, node)
     outputs = [
-        PlanPort(value.name or "", "float32", builder.shape(value), builder.region(value)) for value in graph.outputs
+        PlanPort(value.name or "", _dtype(value), builder.shape(value), builder.region(value))
+        for value in graph.outputs
     ]
     plan = elide_copies(Plan(layout, tuple(builder.buffers), tuple(inputs), tuple(outputs), tuple(builder.calls)))
     plan.check()

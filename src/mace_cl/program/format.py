@@ -36,6 +36,7 @@ __all__ = [
     "Scanned",
     "Signer",
     "is_program",
+    "map_file",
     "open_private",
     "open_program",
     "read",
@@ -204,7 +205,7 @@ def scan(source: Path | str | bytes | memoryview) -> Scanned:
     """
     if isinstance(source, (bytes, memoryview)):
         return _scan("<bytes>", memoryview(source).toreadonly().cast("B"))
-    return _scan(str(source), _map(source))
+    return _scan(str(source), map_file(source))
 
 
 def _scan(name: str, view: memoryview) -> Scanned:
@@ -266,13 +267,18 @@ def _decrypted(file: Scanned, key: Key | None) -> Sequence[memoryview]:
     ]
 
 
-def _map(path: Path | str) -> memoryview:
+def map_file(path: Path | str) -> memoryview:
+    """The bytes of a file, mapped, for as long as they are used.
+
+    Raises:
+        StorageError: it is no regular file, or can't be read.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise StorageError(f"{path}: is not a regular file; give the path of a compiled program.")
+                raise StorageError(f"{path}: is not a regular file; give the path of one.")
             return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ) if status.st_size else b"")
         finally:
             os.close(handle)
@@ -408,7 +414,7 @@ def write(program: Program, path: Path | str, *, key: Key | None = None, signer:
     for gap, payload in zip(gaps, payloads, strict=True):
         parts.extend((bytes(gap), payload))
     seal = signer(_message(len(text), head)) if signer else b""
-    _replace(Path(os.path.realpath(path)), _file(head, len(text), position, parts, seal))
+    replace_file(Path(os.path.realpath(path)), _file(head, len(text), position, parts, seal))
 
 
 def write_sealed(file: Scanned, path: Path | str, seal: bytes) -> None:
@@ -420,7 +426,7 @@ def write_sealed(file: Scanned, path: Path | str, seal: bytes) -> None:
     body = file.view[_HEADER.size : len(file.view) - file.seal_length]
     head = body[: file.text_length + file.manifest_length]
     parts = _file(head, file.text_length, _HEADER.size + len(body), [body], seal)
-    _replace(Path(os.path.realpath(path)), parts)
+    replace_file(Path(os.path.realpath(path)), parts)
 
 
 def _message(text_length: int, head: bytes) -> bytes:
@@ -455,7 +461,12 @@ def _text(program: Program) -> bytes:
     return "".join(clean).encode()[:_MAX_TEXT]
 
 
-def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+def replace_file(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    """Writes ``parts``, one after another, so that every reader sees the old file or the new one, each whole.
+
+    Raises:
+        StorageError: no space, no permission, no such directory, or something there that is no file.
+    """
     temporary = path.with_name(f".mace-cl-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         if path.exists() and not path.is_file():

@@ -13,7 +13,7 @@ from mace_cl.program.cipher import FEATURE, Cipher
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
 
-__all__ = ["KINDS", "from_manifest", "to_manifest"]
+__all__ = ["KINDS", "from_manifest", "signature_of", "to_manifest"]
 
 KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
 """The names of the kinds of sections that this version knows, by number."""
@@ -226,16 +226,7 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
         options=_from_pairs(manifest.options),
         targets=tuple(
             Target(
-                signature=Signature(
-                    vendor=target.signature.vendor,
-                    device=target.signature.device,
-                    driver=target.signature.driver,
-                    platform=target.signature.platform,
-                    platform_version=target.signature.platform_version,
-                    device_version=target.signature.device_version,
-                    c_version=target.signature.c_version,
-                    properties=_from_pairs(target.signature.properties),
-                ),
+                signature=signature_of(target.signature),
                 schedule=_from_schedule(
                     target.schedule,
                     [source(kernel.source, f"kernel {kernel.name!r}") for kernel in target.schedule.kernels],
@@ -269,6 +260,20 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
                     "from this unit's kernels for this device"
                 )
     return program
+
+
+def signature_of(message: pb.Signature) -> Signature:
+    """The signature that a manifest states."""
+    return Signature(
+        vendor=message.vendor,
+        device=message.device,
+        driver=message.driver,
+        platform=message.platform,
+        platform_version=message.platform_version,
+        device_version=message.device_version,
+        c_version=message.c_version,
+        properties=_from_pairs(message.properties),
+    )
 
 
 def _from_pairs(pairs: Sequence[pb.Pair]) -> Pairs:

@@ -15,11 +15,20 @@ The codes are the same in logs, in ``--json`` and in the documentation (docs/pro
     device-missing  compile  holds nothing for this device
     driver-changed  compile  made for this device under another driver
     no-weights      compile  the weights are neither inside nor at hand
+    no-binaries     compile  holds this device's kernels as sources only
+
+When the binaries are used for the first time, `mace_cl.start` may find more:
+
+    same-gpu        use      made under another driver, and still answers right (setting reuse)
+    wrong-answer    use      kernels that answered wrong are replaced by their safe variant
+    driver-refused  compile  the driver did not take the binaries; a copy of the file is set aside
+    driver-died     compile  the binaries ended the child process that tried them; likewise
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +48,13 @@ from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, open_program
 from mace_cl.program.program import Pairs, Program
 
-__all__ = ["SET_ASIDE", "Decision", "decide", "examine", "open_trusted", "quarantine", "same_device"]
+__all__ = ["COPIED", "SET_ASIDE", "Decision", "decide", "examine", "open_trusted", "quarantine", "same_device"]
 
 SET_ASIDE = frozenset({"damaged", "future-version", "not-a-program"})
 """Codes for which the file is renamed (`quarantine`) before another is written in its place."""
+
+COPIED = frozenset({"driver-refused", "driver-died"})
+"""Codes for which a copy of the file is kept: its other parts are good, and stay where they are."""
 
 _KEPT = 3
 
@@ -113,7 +125,7 @@ def decide(
         weights: whether prepacked weights are at hand outside the program.
     """
     if found is None:
-        return _compile("no-file", "There is no compiled program yet; it is made now, and later starts load it.")
+        return _compile("no-file", "There is no compiled program yet; it is made now, once.")
     if isinstance(found, MaceClError):
         return _compile(_error_code(found), f"{found}")
     if model is not None and found.model.sha256 != model:
@@ -136,6 +148,10 @@ def decide(
         if target.signature == device:
             if target.constants is None and not weights:
                 return _compile("no-weights", "The weights are not inside the compiled program, nor at hand.")
+            if any(unit.binary is None for unit in target.units):
+                return _compile(
+                    "no-binaries", f"The compiled program holds the kernels for {device.device} as sources only."
+                )
             return Decision("use", "hit", f"The compiled program fits this model and {device.device}.", index)
     for target in found.targets:
         if same_device(target.signature, device):
@@ -172,20 +188,34 @@ def same_device(one: Signature, other: Signature) -> bool:
     return (one.vendor, one.device, one.platform) == (other.vendor, other.device, other.platform)
 
 
-def quarantine(path: Path) -> Path:
+def quarantine(path: Path, *, copy: bool = False) -> Path:
     """Renames ``path`` to its name with ``.damaged-1`` to ``.damaged-3`` added, the oldest making room.
 
+    ``copy`` leaves the file in its place too.
+
     Raises:
-        StorageError: the file can't be renamed; it is still where it was.
+        StorageError: the file can't be renamed or copied; it is still where it was.
     """
     places = [path.with_name(f"{path.name}.damaged-{number}") for number in range(1, _KEPT + 1)]
     try:
         free = [place for place in places if not os.path.lexists(place)]
         place = free[0] if free else min(places, key=lambda place: place.lstat().st_mtime_ns)
-        os.replace(path, place)
+        if copy:
+            place.unlink(missing_ok=True)
+            _link(path, place)
+        else:
+            os.replace(path, place)
     except OSError as error:
         raise StorageError(
             f"{path}: could not be set aside ({error.strerror or error}); delete it, or allow its directory to be "
             "written to."
         ) from error
     return place
+
+
+def _link(path: Path, place: Path) -> None:
+    """A second name, as files are replaced and never written into; a copy where there are no links."""
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)

@@ -2,34 +2,39 @@
 
 A proof is an empty file in the store, named by the hashes of a part's binaries and of the device's
 signature.  A start that finds it loads the binaries at once; one that does not tries them in a child
-process first.
+process first.  Deleting proofs is always safe.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mace_cl.device.signature import Signature
 from mace_cl.program.format import Opened
+from mace_cl.program.program import Target
 
-__all__ = ["Proofs", "binaries_of", "digest"]
+__all__ = ["Proofs", "proof", "proof_of"]
 
 _FOLDER = "proven"
 
 
-def digest(binaries: Sequence[str], device: Signature) -> str:
-    """The name of the proof that binaries with these SHA-256 work on ``device``."""
-    return hashlib.sha256("\n".join([*binaries, device.digest()]).encode()).hexdigest()
+def proof(target: Target, device: Signature) -> str:
+    """The name of the proof that a part's binaries work on ``device``."""
+    return _name((hashlib.sha256(unit.binary).hexdigest() for unit in target.units if unit.binary), device)
 
 
-def binaries_of(opened: Opened, target: int) -> list[str]:
-    """The SHA-256 of each binary of a part, as the manifest states them."""
+def proof_of(opened: Opened, target: int, device: Signature) -> str:
+    """The same by the hashes in the manifest: no binary is read, so `Opened.verify` has to come before its use."""
     units = opened.manifest.targets[target].units
-    return [opened.manifest.sections[unit.binary].sha256 for unit in units if unit.HasField("binary")]
+    return _name((opened.manifest.sections[unit.binary].sha256 for unit in units if unit.HasField("binary")), device)
+
+
+def _name(binaries: Iterable[str], device: Signature) -> str:
+    return hashlib.sha256("\n".join([*binaries, device.digest()]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

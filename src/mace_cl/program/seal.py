@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.errors import DamagedError, SealError, SettingsError, StorageError
+from mace_cl.errors import DamagedError, ProgramError, SealError, SettingsError, StorageError
 from mace_cl.program.cipher import missing
 from mace_cl.program.format import Opened, Scanned, Signer, open_private, scan, write_sealed
 
@@ -204,12 +204,15 @@ def may_rewrite(path: Path, store_dir: Path) -> bool:
     """
     try:
         file = scan(path)
-        if not file.sealed:
-            return True
+    except (ProgramError, StorageError):
+        return True
+    if not file.sealed or file.manifest.key:
+        return not file.sealed
+    try:
         local = _read_private(store_dir / LOCAL_KEY).public_key().public_bytes_raw()
-    except (ProgramError, StorageError) as error:
-        return not isinstance(error, SealError) and not _seems_sealed(path)
-    return not file.manifest.key and signed_by(file) == (key_id(local),)
+        return signed_by(file) == (key_id(local),)
+    except (SealError, StorageError):
+        return False
 
 
 def _new_key() -> Ed25519PrivateKey:

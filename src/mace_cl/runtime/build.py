@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import base64
+import logging
+import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
-from pathlib import Path
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.device import Device
@@ -18,7 +20,9 @@ from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Progress", "build_source", "compile_units", "load_binary", "schedule_from_request", "split"]
+__all__ = ["Built", "Progress", "build_source", "compile_units", "load_binary", "schedule_from_request", "split"]
+
+logger = logging.getLogger("mace_cl")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -89,10 +93,21 @@ def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
     return [tuple(sorted(group)) for group in groups if group]
 
 
-def compile_units(
-    device: Device, schedule: Schedule, jobs: int, progress: Progress | None = None
-) -> list[tuple[tuple[int, ...], bytes]]:
-    """Compile all kernels, in ``jobs`` processes at once, and return (kernels, binary) of each unit.
+@dataclass(frozen=True)
+class Built:
+    """A unit that was compiled: its kernels, the driver's binary, and the seconds that took.
+
+    ``each`` holds the seconds of each kernel where the driver compiles one at a time, else nothing.
+    """
+
+    kernels: tuple[int, ...]
+    binary: bytes
+    seconds: float
+    each: tuple[float, ...] = ()
+
+
+def compile_units(device: Device, schedule: Schedule, jobs: int, progress: Progress | None = None) -> list[Built]:
+    """Compile all kernels, in ``jobs`` processes at once; says in the log which took longest.
 
     A schedule without kernels, such as that of a model that only reshapes, has no unit.
 
@@ -105,29 +120,58 @@ def compile_units(
     groups = split(schedule, jobs)
     if not groups:
         return []
-    total, done = len(schedule.kernels), 0
-    if progress:
-        progress("compiling kernels", 0, total)
-    results: dict[tuple[int, ...], bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="mace-cl-") as folder, ThreadPoolExecutor(len(groups)) as pool:
+    begin = time.perf_counter()
+    count = _Count(len(schedule.kernels), progress)
+    with ThreadPoolExecutor(len(groups)) as pool:
         children = [Child("mace_cl.runtime.worker", "build") for _ in groups]
         try:
-            waiting = {
-                pool.submit(_build, child, device, schedule, group, Path(folder) / f"{number}.bin"): group
-                for number, (child, group) in enumerate(zip(children, groups, strict=True))
-            }
-            for future in as_completed(waiting):
-                results[waiting[future]] = future.result()
-                done += len(waiting[future])
-                if progress:
-                    progress("compiling kernels", done, total)
+            waiting = [
+                pool.submit(_build, child, device, schedule, group, count)
+                for child, group in zip(children, groups, strict=True)
+            ]
+            done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
         finally:
             for child in children:
                 child.kill()
-    return [(group, results[group]) for group in groups]
+    built = [future.result() for future in waiting]
+    logger.info(
+        "%d kernels compiled in %.1f s; the slowest: %s",
+        len(schedule.kernels), time.perf_counter() - begin, _slowest(schedule, built),
+    )  # fmt: skip
+    return built
 
 
-def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int, ...], binary: Path) -> bytes:
+class _Count:
+    """Counts finished kernels for a progress callable; may be called from several threads."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, more: int) -> None:
+        with self._lock:
+            self._done += more
+            if self._progress is not None:
+                self._progress("compiling kernels", self._done, self._total)
+
+
+def _slowest(schedule: Schedule, built: Sequence[Built]) -> str:
+    names = [kernel.name for kernel in schedule.kernels]
+    if not any(unit.each for unit in built):
+        found = [(unit.seconds, f"{names[unit.kernels[0]]} and {len(unit.kernels) - 1} more") for unit in built]
+    else:
+        found = [
+            (seconds, names[index])
+            for unit in built
+            for index, seconds in zip(unit.kernels, unit.each, strict=True)
+        ]  # fmt: skip
+    return ", ".join(f"{what} {seconds:.1f} s" for seconds, what in sorted(found, reverse=True)[:3])
+
+
+def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int, ...], count: _Count) -> Built:
     first: dict[int, Launch] = {}
     for launch in schedule.launches:
         first.setdefault(launch.kernel, launch)
@@ -135,22 +179,28 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
         "device": device.runtime,
         "signature": device.signature.digest(),
         "options": schedule.build_options,
-        "safe": False,
         "kernels": [asdict(schedule.kernels[index]) for index in kernels],
         "launches": [asdict(first[index]) for index in kernels],
-        "binary": str(binary),
     }
+    each: list[float] = []
+
+    def compiled(said: dict[str, Any]) -> None:
+        each.append(said["seconds"])
+        count.add(1)
+
+    begin = time.perf_counter()
     try:
-        said = child.ask(request)
+        said = child.ask(request, report=compiled)
     except ChildError as error:
         names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
             f"the compiler of {device.name} ({device.runtime}) died on the kernels {names}: {error}. "
             "Please report this; another device may work (--device)"
         ) from error
-    if not said["ok"]:
+    if "error" in said:
         raise BuildError(said["error"])
-    return binary.read_bytes()
+    count.add(len(kernels) - len(each))
+    return Built(kernels, base64.b64decode(said["binary"]), time.perf_counter() - begin, tuple(each))
 
 
 def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]:

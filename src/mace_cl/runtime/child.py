@@ -1,16 +1,26 @@
-"""Starting this package's own helpers as child processes, and asking them one question."""
+"""Starting this package's own helpers as child processes, and asking them one question.
+
+A question is a line of JSON, followed by bytes if there are any; the child says lines of JSON: any
+number of reports, then the answer.  Nothing is left on the disk when either is killed, and a child ends
+when the process that started it does.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["Child", "ChildError", "answer", "question"]
+__all__ = ["Child", "ChildError", "Report", "serve"]
 
-_ROOT = str(Path(__file__).parents[2])
+Report = Callable[[dict[str, Any]], None]
+"""Called with what a child says before its answer."""
 
 
 class ChildError(Exception):
@@ -18,49 +28,112 @@ class ChildError(Exception):
 
 
 class Child:
-    """``module.function`` in a new interpreter: one line of JSON in, one line of JSON out."""
+    """``module.function`` in a new interpreter, which finds modules where this one does."""
 
     def __init__(self, module: str, function: str) -> None:
-        start = f"import sys; sys.path.insert(0, {_ROOT!r}); from {module} import {function}; {function}()"
+        start = (
+            f"import sys; sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import serve; "
+            f"from {module} import {function}; serve({function})"
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", start],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self._words: deque[str] = deque(maxlen=3)
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
-    def ask(self, request: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        request: dict[str, Any],
+        blobs: Sequence[bytes | memoryview] = (),
+        *,
+        timeout: float | None = None,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
         """The answer; may be called from a thread of its own.
 
         Raises:
             ChildError: the child ended without an answer, or took longer than ``timeout`` seconds.
         """
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout or 0, end)
+        if timeout is not None:
+            timer.start()
         try:
-            output, errors = self._process.communicate(json.dumps(request) + "\n", timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise ChildError(f"it gave no answer in {timeout:.0f} s") from None
-        answer = next((line for line in reversed(output.splitlines()) if line.startswith("{")), None)
-        if answer is None:
-            code, words = self._process.returncode, " / ".join(errors.strip().splitlines()[-3:])
+            return self._asked({**request, "blobs": [len(blob) for blob in blobs]}, blobs, report)
+        except EOFError:
+            code = self._process.wait()
+            if late.is_set():
+                raise ChildError(f"it gave no answer in {timeout:.0f} s") from None
+            self._listening.join(1.0)
+            words = " / ".join(self._words)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise ChildError(f"{how}{': ' + words if words else ''}")
-        found: dict[str, Any] = json.loads(answer)
-        return found
+            raise ChildError(f"{how}{': ' + words if words else ''}") from None
+        finally:
+            timer.cancel()
+
+    def _asked(
+        self, request: dict[str, Any], blobs: Sequence[bytes | memoryview], report: Report | None
+    ) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(OSError, ValueError):  # it died while it was spoken to
+            for part in (json.dumps(request).encode() + b"\n", *blobs):
+                self._process.stdin.write(part)
+            self._process.stdin.flush()
+            for line in self._process.stdout:
+                said: dict[str, Any] = json.loads(line)
+                if said["final"]:
+                    return said
+                if report is not None:
+                    report(said)
+        raise EOFError
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if text := line.decode(errors="replace").strip():
+                self._words.append(text)
 
     def kill(self) -> None:
         """End the child if it still runs."""
         self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
         self._process.wait()
+        self._listening.join(1.0)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(OSError):  # what could not be written to it
+                stream.close()
+        if not self._listening.is_alive():
+            assert self._process.stderr is not None
+            self._process.stderr.close()
 
 
-def answer(reply: dict[str, Any]) -> None:
-    """What a child says."""
-    print(json.dumps(reply), flush=True)
+def serve(function: Callable[[dict[str, Any], list[bytes], Report], dict[str, Any]]) -> None:
+    """In the child: answer the question by ``function``, and end without a driver's last words.
+
+    What drivers print goes to standard error.
+    """
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+
+        def say(final: bool, said: dict[str, Any]) -> None:
+            out.write(json.dumps({**said, "final": final}) + "\n")
+            out.flush()
+
+        asked: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+        blobs = [sys.stdin.buffer.read(size) for size in asked["blobs"]]
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        say(True, function(asked, blobs, lambda said: say(False, said)))
+    os._exit(0)
 
 
-def question() -> dict[str, Any]:
-    """What a child was asked."""
-    asked: dict[str, Any] = json.loads(sys.stdin.readline())
-    return asked
+def _end_with_parent() -> None:
+    while os.read(0, 1 << 16):
+        pass
+    os._exit(1)

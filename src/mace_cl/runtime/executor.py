@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
-from mace_cl.errors import DeviceError, InputError
-from mace_cl.schedule import ALIGNMENT, Port, Schedule, Slot
+from mace_cl.errors import BuildError, DeviceError, InputError
+from mace_cl.schedule import ALIGNMENT, Launch, Port, Schedule, Slot
 
 __all__ = ["Executor"]
 
@@ -52,9 +52,7 @@ class Executor:
             holders = {index: program for kernels, program in programs for index in kernels}
             self._launches = []
             for launch in schedule.launches:
-                kernel = cl.Kernel(holders[launch.kernel], schedule.kernels[launch.kernel].name)
-                parts = [self._part(slot) for slot in launch.args]
-                kernel.set_args(*parts)
+                kernel = self._kernel(holders[launch.kernel], launch)
                 self._launches.append((kernel, launch.global_size, launch.local_size))
             self._ports = {port.name: (port, self._part(port.slot)) for port in (*schedule.inputs, *schedule.outputs)}
         except cl.Error as error:
@@ -63,6 +61,23 @@ class Executor:
                 f"{device.name}: could not set up {size} bytes of buffers and {len(schedule.launches)} kernels: "
                 f"{error}. Free memory on the device, or choose another (--device)"
             ) from error
+
+    def _kernel(self, program: Any, launch: Launch) -> Any:
+        """A kernel of its own for each launch, so that arguments are set once.
+
+        Raises:
+            BuildError: the program lacks the kernel, or has another one of its name.
+        """
+        name = self.schedule.kernels[launch.kernel].name
+        parts = [self._part(slot) for slot in launch.args]
+        try:
+            kernel = self._cl.Kernel(program, name)
+            kernel.set_args(*parts)
+        except (self._cl.LogicError, TypeError) as error:
+            raise BuildError(
+                f"{self.device.name}: the binary holds no kernel {name} of {len(parts)} arguments: {error}"
+            ) from error
+        return kernel
 
     def _part(self, slot: Slot) -> Any:
         """The buffer for a slot; parts are kept, as OpenCL does not keep a kernel's arguments alive."""

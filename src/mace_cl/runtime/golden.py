@@ -6,7 +6,7 @@ outputs are kept in the program file, at most `MOST_VALUES` of each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mace_cl.schedule import Port
 
-__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "compare", "golden_inputs", "sample"]
+__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "compare", "expected", "golden_inputs", "sample"]
 
 MOST_VALUES = 16384
 """Values that are kept of one output; of larger ones, evenly spaced elements."""
@@ -52,6 +52,11 @@ def sample(output: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(flat[::step], dtype=np.float32)
 
 
+def expected(golden: Sequence[tuple[str, memoryview]]) -> dict[str, NDArray[np.float32]]:
+    """A part's golden values by output, as `compare` takes them."""
+    return {name: np.frombuffer(values, np.float32) for name, values in golden}
+
+
 @dataclass(frozen=True)
 class Difference:
     """The output that departs most: its name, and by how much of its largest magnitude."""
@@ -60,13 +65,13 @@ class Difference:
     relative: float
 
 
-def compare(expected: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> Difference | None:
+def compare(golden: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> Difference | None:
     """The worst output if it departs from its golden values by more than `TOLERANCE`, else None.
 
     NaN and infinities must stand where they stood.
     """
     worst = Difference("", 0.0)
-    for name, wanted in expected.items():
+    for name, wanted in golden.items():
         given = sample(outputs[name])
         if given.shape != wanted.shape or not np.array_equal(np.isfinite(given), np.isfinite(wanted)):
             return Difference(name, float("inf"))

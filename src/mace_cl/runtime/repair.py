@@ -18,8 +18,8 @@ __all__ = ["wrong_kernels"]
 
 def wrong_kernels(
     device: Device, context: Any, schedule: Schedule, executor: Executor, constants: NDArray[np.uint8]
-) -> tuple[int, ...]:
-    """Indices of the kernels whose result differs from that of their safe build, in order of launch.
+) -> dict[int, int]:
+    """The kernels whose result differs from that of their safe build, each with the first launch where it does.
 
     The safe build (``-cl-opt-disable``) runs the golden inputs; before each launch its arena is copied
     to the executor under suspicion, so that one wrong kernel does not blame those after it.
@@ -27,10 +27,9 @@ def wrong_kernels(
     Raises:
         BuildError: the safe build fails.
     """
-
     everything = range(len(schedule.kernels))
     safe_program = build_source(context, schedule, everything, safe=True)
-    wrong: dict[int, None] = {}
+    wrong: dict[int, int] = {}
     with Executor(device, context, schedule, [(everything, safe_program)], constants) as safe:
         safe.upload(golden_inputs(schedule.inputs))
         for number, launch in enumerate(schedule.launches):
@@ -38,9 +37,9 @@ def wrong_kernels(
             executor.launch(number)
             safe.launch(number)
             given, wanted = executor.read(launch.args[-1]), safe.read(launch.args[-1])
-            scale = max(float(np.nanmax(np.abs(wanted), initial=0.0)), 1e-30)
+            scale = max(float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)), 1e-30)
             with np.errstate(invalid="ignore"):
                 close = np.abs(given - wanted) <= TOLERANCE * scale
             if not np.all(close | (given == wanted) | (np.isnan(given) & np.isnan(wanted))):
-                wrong[launch.kernel] = None
-    return tuple(wrong)
+                wrong.setdefault(launch.kernel, number)
+    return wrong

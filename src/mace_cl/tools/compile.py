@@ -6,24 +6,63 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mace_cl.tools.common import PROGRAM_NAME, DeviceName, Progress, check_writable
 
-__all__ = ["CompileArgs", "CompileResult", "run"]
+if TYPE_CHECKING:
+    from mace_cl.engine import Compiled
+
+__all__ = ["CompileArgs", "CompileResult", "CompiledTarget", "CompiledUnit", "run"]
 
 
 @dataclass(frozen=True)
 class CompileArgs:
-    """As the parameters of `mace_cl.compile`."""
+    """As the parameters of `mace_cl.compile`; no device means that of the settings."""
 
     model: Path
     output: Path = Path(PROGRAM_NAME)
-    device: str | None = None
+    devices: tuple[str, ...] = ()
     bake: bool = False
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     jobs: int | None = None
     store: bool | None = None
     progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class CompiledUnit:
+    """Kernels that were compiled into one binary, and the seconds that took.
+
+    ``each`` has the seconds of each kernel where the driver compiles one at a time; else it is empty.
+    """
+
+    kernels: tuple[str, ...]
+    binary_bytes: int
+    seconds: float
+    each: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CompiledTarget:
+    """What was made for one device; ``oracle`` gave the golden outputs, ``seconds`` include the self-check."""
+
+    device: DeviceName
+    oracle: str
+    safe_kernels: str
+    units: tuple[CompiledUnit, ...]
+    seconds: float
+
+    @classmethod
+    def of(cls, made: Compiled) -> CompiledTarget:
+        names = [kernel.name for kernel in made.target.schedule.kernels]
+        units = []
+        for unit in made.built:
+            kernels = tuple(names[index] for index in unit.kernels)
+            each = dict(zip(kernels, unit.each, strict=bool(unit.each)))
+            units.append(CompiledUnit(kernels, len(unit.binary), unit.seconds, each))
+        said = dict(made.target.provenance)
+        return cls(DeviceName.of(made.device), said["oracle"], said.get("safe kernels", ""), tuple(units), made.seconds)
 
 
 @dataclass(frozen=True)
@@ -33,23 +72,25 @@ class CompileResult:
     output: Path
     file_bytes: int
     baked: bool
-    device: DeviceName
+    targets: tuple[CompiledTarget, ...]
     seconds: float
 
 
 def run(args: CompileArgs) -> CompileResult:
-    """Compile for the chosen device; raises as `mace_cl.compile`."""
+    """Compile for the chosen devices; raises as `mace_cl.compile`."""
     begin = time.perf_counter()
     check_writable(args.output)
     from mace_cl.device import find
-    from mace_cl.engine import compile_model
+    from mace_cl.engine import compile_for
     from mace_cl.settings import Settings
 
-    settings = Settings.load(device=args.device, store=args.store, jobs=args.jobs)
-    device = find(settings.device, alone=True)
-    compile_model(
-        args.model, args.output, device=device, bake=args.bake, shapes=args.shapes or None,
-        jobs=settings.jobs, store=settings.store, progress=args.progress,
+    settings = Settings.load(store=args.store, jobs=args.jobs)
+    alone = len(args.devices) < 2
+    devices = [find(spec, alone=alone) for spec in args.devices or (settings.device,)]
+    made = compile_for(
+        devices, args.model, args.output, settings,
+        bake=args.bake, shapes=args.shapes or None, progress=args.progress,
     )  # fmt: skip
     size = args.output.stat().st_size
-    return CompileResult(args.output, size, args.bake, DeviceName.of(device), time.perf_counter() - begin)
+    targets = tuple(map(CompiledTarget.of, made))
+    return CompileResult(args.output, size, args.bake, targets, time.perf_counter() - begin)

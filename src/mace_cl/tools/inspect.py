@@ -1,4 +1,4 @@
-"""Look inside a compiled program."""
+"""Look inside a compiled program, or any other file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.errors import ForeignError, InputError, ProgramError
+from mace_cl.errors import ForeignError, InputError
 
 if TYPE_CHECKING:
+    from mace_cl.foreign import Description
     from mace_cl.program.inspect import Inspection
 
-__all__ = ["InspectArgs", "InspectResult", "run"]
+__all__ = ["InspectArgs", "InspectResult", "of_program", "run"]
 
 
 @dataclass(frozen=True)
@@ -24,37 +25,42 @@ class InspectArgs:
 
 @dataclass(frozen=True)
 class InspectResult:
-    """What the file holds; ``text`` is its manifest as protobuf text, if that was asked for."""
+    """What a compiled program holds; ``text`` is its manifest as protobuf text, if that was asked for."""
 
     inspection: Inspection
     text: str | None = field(default=None, repr=False)
 
 
-def run(args: InspectArgs) -> InspectResult:
-    """Check every byte of the file, and tell what it holds.
+def run(args: InspectArgs) -> InspectResult | Description:
+    """Check every byte of a compiled program and tell what it holds; of any other file, tell what it is.
 
     Raises:
         InputError: there is no such file.
-        ProgramError: it is something else, or from a newer version; the message says which command fits.
-        DamagedError: it is damaged.
+        ProgramError: it is from a newer version; or something else, which has no manifest as text.
+        DamagedError: it is a damaged compiled program.
         StorageError: it can't be read.
     """
-    from mace_cl.program.format import open_program
-    from mace_cl.program.inspect import summary, text
-
-    if not args.file.exists():
-        raise InputError(f"{args.file}: no such file; check the path")
     try:
-        opened = open_program(args.file)
-    except ForeignError as error:
-        from mace_cl.program.recognise import looks_like
-
-        kind = looks_like(memoryview(args.file.read_bytes()))
-        if kind != "an ONNX model":
+        return of_program(args.file, text=args.text)
+    except ForeignError:
+        if args.text:
             raise
-        raise ProgramError(
-            f"{args.file}: {kind}, not a compiled program. `mace-cl compile {args.file}` makes one of it, "
-            f"and `mace-cl run {args.file}` runs it"
-        ) from error
+    from mace_cl.tools import foreign
+
+    return foreign.describe(args.file)
+
+
+def of_program(file: Path, *, text: bool = False) -> InspectResult:
+    """As `run`, for compiled programs only.
+
+    Raises:
+        ForeignError: it is something else.
+    """
+    from mace_cl.program import inspect
+    from mace_cl.program.format import open_program
+
+    if not file.exists():
+        raise InputError(f"{file}: no such file; check the path")
+    opened = open_program(file)
     opened.verify()
-    return InspectResult(summary(opened), text(opened) if args.text else None)
+    return InspectResult(inspect.summary(opened), inspect.text(opened) if text else None)

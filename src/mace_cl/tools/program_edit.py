@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.errors import InputError
+from mace_cl.errors import InputError, SettingsError
 from mace_cl.tools.common import check_writable
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mace_cl.program.format import Opened
     from mace_cl.program.program import Program
 
-__all__ = ["EditResult", "ExtractArgs", "MergeArgs", "StripArgs", "diff", "extract", "merge", "strip"]
+__all__ = ["EditResult", "ExtractArgs", "MergeArgs", "StripArgs", "diff", "encrypt", "extract", "merge", "strip"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class StripArgs:
 class EditResult:
     """The file that was written, its size, and the devices it is for.
 
-    It is ``encrypted`` if one of the files it was made of is.  Signatures do not carry over: ``unsigned``
-    tells that there were some.
+    It is ``encrypted`` if that was asked for, or one of the files it was made of is.  Signatures do
+    not carry over: ``unsigned`` tells that there were some.
     """
 
     output: Path
@@ -91,6 +91,25 @@ def strip(args: StripArgs) -> EditResult:
     return _write(edit.strip(opened.program, constants=args.weights, binaries=args.binaries), [opened], args.output)
 
 
+def encrypt(file: Path, output: Path) -> EditResult:
+    """Writes the program with its weights and sources encrypted with the key of the settings.
+
+    Raises:
+        SettingsError: there is no key.
+        SealError: the package cryptography is missing.
+        ProgramError, StorageError: a file can't be used or written.
+    """
+    from mace_cl.settings import Settings
+
+    if Settings.load().key is None:
+        raise SettingsError(
+            "there is no key to encrypt with; set MACE_CL_KEY to 64 hexadecimal digits (`openssl rand -hex 32` makes "
+            "some), and keep them"
+        )
+    opened = _open(file)
+    return _write(opened.program, [opened], output, encrypted=True)
+
+
 def diff(first: Path, second: Path) -> Difference:
     """How the programs in two files differ; raises where a file can't be used."""
     from mace_cl.program import edit
@@ -111,12 +130,12 @@ def _open(path: Path) -> Opened:
     return opened
 
 
-def _write(program: Program, of: Sequence[Opened], output: Path) -> EditResult:
+def _write(program: Program, of: Sequence[Opened], output: Path, encrypted: bool = False) -> EditResult:
     from mace_cl.program.format import write
     from mace_cl.settings import Settings
 
     check_writable(output)
-    encrypted = any(file.manifest.key for file in of)
+    encrypted = encrypted or any(file.manifest.key for file in of)
     write(program, output, key=Settings.load().key if encrypted else None)
     devices = tuple(target.signature.device for target in program.targets)
     return EditResult(output, output.stat().st_size, devices, encrypted, any(file.seal_length for file in of))
