@@ -11,7 +11,10 @@ from mace_cl.errors import ModelError
 
 __all__ = ["engine_fingerprint", "model_sha256"]
 
-_COMPILING = ("expr.py", "graph.py", "plan.py", "bind.py", "frontends", "kernels", "lower", "ops", "passes")
+_COMPILING = (
+    "expr.py", "graph.py", "plan.py", "bind.py", "compiler.py", "device/quirks.py", "frontends", "kernels", "lower",
+    "ops", "passes",
+)  # fmt: skip
 
 
 @cache

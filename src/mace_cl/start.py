@@ -111,7 +111,14 @@ def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
         if other.target is not None:
             found, decision = kept, other
     whole = _whole(found)
-    return whole, decision if whole is found else _decide(request, whole, None)
+    if whole is not found:
+        return whole, _decide(request, whole, None)
+    if isinstance(found, Opened) and decision.code == "driver-changed" and request.settings.reuse == "same-gpu":
+        number = _other_driver(request, found)
+        if number is not None:
+            sentence = f"{decision.sentence} It is used if it still answers its golden vectors."
+            decision = Decision("use", "same-gpu", sentence, number)
+    return whole, decision
 
 
 def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
@@ -129,6 +136,8 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
     if executor is not None:
         return executor, decision
     _check_use(request, found, decision)
+    if place is None:
+        logger.info("Nothing is kept, as the store is off: the next start compiles again.")
     with _alone(request, place) as mine:
         # another process may have made it while this one waited
         if mine is not None and _stamps(request, mine, found) != stamps:

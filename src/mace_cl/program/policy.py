@@ -125,7 +125,7 @@ def decide(
         weights: whether prepacked weights are at hand outside the program.
     """
     if found is None:
-        return _compile("no-file", "There is no compiled program yet; it is made now, once.")
+        return _compile("no-file", "There is no compiled program yet; it is made now.")
     if isinstance(found, MaceClError):
         return _compile(_error_code(found), f"{found}")
     if model is not None and found.model.sha256 != model:

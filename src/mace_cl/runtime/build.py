@@ -199,7 +199,8 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
         ) from error
     if "error" in said:
         raise BuildError(said["error"])
-    count.add(len(kernels) - len(each))
+    if len(each) < len(kernels):
+        count.add(len(kernels) - len(each))
     return Built(kernels, base64.b64decode(said["binary"]), time.perf_counter() - begin, tuple(each))
 
 

@@ -31,8 +31,10 @@ class Child:
     """``module.function`` in a new interpreter, which finds modules where this one does."""
 
     def __init__(self, module: str, function: str) -> None:
+        # ONNX Runtime keeps telemetry on the disk unless it is told not to before it is imported
         start = (
-            f"import sys; sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import serve; "
+            "import os, sys; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; "
+            f"sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import serve; "
             f"from {module} import {function}; serve({function})"
         )
         self._process = subprocess.Popen(

@@ -69,14 +69,14 @@ class Executor:
             BuildError: the program lacks the kernel, or has another one of its name.
         """
         name = self.schedule.kernels[launch.kernel].name
-        parts = [self._part(slot) for slot in launch.args]
         try:
             kernel = self._cl.Kernel(program, name)
-            kernel.set_args(*parts)
-        except (self._cl.LogicError, TypeError) as error:
-            raise BuildError(
-                f"{self.device.name}: the binary holds no kernel {name} of {len(parts)} arguments: {error}"
-            ) from error
+            taken = kernel.num_args
+        except self._cl.LogicError as error:
+            raise BuildError(f"{self.device.name}: the binary holds no kernel {name}: {error}") from error
+        if taken != len(launch.args):
+            raise BuildError(f"{self.device.name}: kernel {name} takes {taken} arguments, not {len(launch.args)}")
+        kernel.set_args(*(self._part(slot) for slot in launch.args))
         return kernel
 
     def _part(self, slot: Slot) -> Any:
