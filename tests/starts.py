@@ -23,7 +23,7 @@ NET = case(
 )  # fmt: skip
 
 _SCRIPT = """
-import json, logging, os, resource, signal, sys, time
+import io, json, logging, os, resource, signal, sys, time
 
 import numpy as np
 
@@ -60,7 +60,10 @@ def progress(what, done, total):
 
 runtime = Runtime(asked["source"], program=asked["program"], device=asked["device"], progress=progress)
 y = runtime.run({"x": np.load(asked["x"])})["y"]
-np.save(sys.stdout.buffer, y)
+answer = io.BytesIO()  # np.save needs a place that it can seek in
+np.save(answer, y)
+sys.stdout.buffer.write(answer.getvalue())
+sys.stdout.flush()
 print(json.dumps([runtime.decision.code, warnings, len(compiled)]), file=sys.stderr)
 """
 
