@@ -16,11 +16,11 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mace_cl.bind import bind
+from mace_cl.bind import bind, by_rule
 from mace_cl.compiler import prepare, traits_of
 from mace_cl.device import Device
 from mace_cl.frontends.onnx import load
-from mace_cl.lower import lower
+from mace_cl.lower import Algorithm, direct, lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits
 from mace_cl.runtime.build import build_source
@@ -157,12 +157,12 @@ def start_with(
     *,
     block: int,
     choose: Choose | None = None,
-    exact: bool = True,
+    algorithm: Algorithm = direct,
 ) -> Executor:
-    """As `start`, with another channel block or other parameters than the device's rules give."""
+    """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
     traits = traits_of(device)
-    plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)), exact=exact)
-    schedule, constants = bind(plan, traits, *([choose] if choose else []))
+    plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
+    schedule, constants = bind(plan, traits, choose or by_rule, algorithm)
     kernels = range(len(schedule.kernels))
     return Executor(device, context, schedule, [(kernels, build_source(context, schedule, kernels))], constants)
 

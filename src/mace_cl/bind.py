@@ -1,4 +1,4 @@
-"""Plan and target to schedule: parameters, sources, grids, packed weights, one arena.
+"""Plan and target to schedule: algorithms, parameters, sources, grids, packed weights, one arena.
 
 Two calls whose problem and parameters are equal share one kernel.
 """
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.lower.memory import assign
+from mace_cl.lower import Algorithm, assign, estimated, with_algorithms
 from mace_cl.plan import Constant, Plan, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, Kernel, Launch, Port, Schedule, Slot
 
-__all__ = ["BUILD_OPTIONS", "bind"]
+__all__ = ["BUILD_OPTIONS", "Choose", "bind", "by_rule"]
 
 BUILD_OPTIONS = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros"
 """Options that keep NaN and infinity as IEEE 754 has them."""
@@ -23,15 +23,20 @@ BUILD_OPTIONS = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros"
 Choose = Callable[[Problem, Traits], dict[str, int]]
 
 
-def _default(problem: Problem, traits: Traits) -> dict[str, int]:
+def by_rule(problem: Problem, traits: Traits) -> dict[str, int]:
+    """The parameters that a problem's own rule gives."""
     return problem.default(traits)
 
 
-def bind(plan: Plan, traits: Traits, choose: Choose = _default) -> tuple[Schedule, NDArray[np.uint8]]:
+def bind(
+    plan: Plan, traits: Traits, choose: Choose = by_rule, algorithm: Algorithm = estimated
+) -> tuple[Schedule, NDArray[np.uint8]]:
     """The schedule, and the bytes of its constants.
 
-    ``choose`` picks the parameters of a problem; by default its own rule does.
+    ``choose`` picks the parameters of a problem, ``algorithm`` how a convolution is computed; by default
+    rules do.
     """
+    plan = with_algorithms(plan, algorithm)
     arena = assign(plan)
     kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
     packed: list[NDArray[Any]] = []

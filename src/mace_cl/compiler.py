@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl import __version__
-from mace_cl.bind import bind
+from mace_cl.bind import Choose, bind, by_rule
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
 from mace_cl.errors import MaceClError, ModelError
 from mace_cl.frontends.onnx import load
 from mace_cl.identity import engine_fingerprint
-from mace_cl.lower import lower
+from mace_cl.lower import Algorithm, estimated, lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
@@ -52,9 +52,15 @@ def traits_of(device: Device) -> Traits:
 
 
 def prepare(
-    source: Path | bytes, device: Device, shapes: Mapping[str, Sequence[int]] | None, progress: Progress | None = None
+    source: Path | bytes,
+    device: Device,
+    shapes: Mapping[str, Sequence[int]] | None,
+    progress: Progress | None = None,
+    *,
+    choose: Choose = by_rule,
+    algorithm: Algorithm = estimated,
 ) -> Prepared:
-    """The model as a schedule for ``device``, with its packed weights.
+    """The model as a schedule for ``device``, with its packed weights; the choices are as for `mace_cl.bind.bind`.
 
     Raises:
         ModelError, UnsupportedError, InputError: as `mace_cl.frontends.onnx.load` and `mace_cl.lower.lower`.
@@ -67,7 +73,7 @@ def prepare(
         model = optimise(model)
         report("planning kernels and memory", 2, 3)
         plan = lower(model, Layout(block_for(device), max(128, device.base_align)))
-        schedule, constants = bind(plan, traits_of(device))
+        schedule, constants = bind(plan, traits_of(device), choose, algorithm)
     except MaceClError:
         raise
     except Exception as error:  # a file can contradict itself in more ways than there are checks

@@ -8,15 +8,27 @@ where `memory` later lets buffers share the arena.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Buffer", "Constant", "KernelCall", "Layout", "Plan", "PlanPort", "Problem", "Region", "Rendered", "Traits"]
+__all__ = [
+    "Buffer",
+    "Constant",
+    "KernelCall",
+    "Layout",
+    "Plan",
+    "PlanPort",
+    "Problem",
+    "Region",
+    "Rendered",
+    "Traits",
+    "Tunable",
+]
 
 Parameters = Mapping[str, int]
 Size3 = tuple[int, int, int]
@@ -78,6 +90,19 @@ class Problem(Protocol):
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
         """A constant operand in the order in which the kernel reads it."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Problem, Protocol):
+    """A problem whose parameters are worth measuring; the default is the cheapest of the space."""
+
+    def space(self, traits: Traits) -> Iterable[dict[str, int]]:
+        """All parameters that `render` may be given on such a target."""
+        ...
+
+    def cost(self, parameters: Parameters, traits: Traits) -> float:
+        """An estimate of the time of one run, in any unit: which to try first."""
         ...
 
 

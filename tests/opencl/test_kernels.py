@@ -10,7 +10,7 @@ from mace_cl.device import Device, block_for
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.depthwise import DepthwiseConv2D
 from mace_cl.kernels.windows import Window
-from mace_cl.ops import winograd
+from mace_cl.lower import estimated
 from mace_cl.plan import Problem, Traits
 from mace_cl.runtime.executor import Executor
 from support import Case, case, difference, filled, model_of, start_with
@@ -92,14 +92,9 @@ WINOGRAD = [
 
 @pytest.mark.parametrize("m", [2, 4])
 @pytest.mark.parametrize("one", WINOGRAD, ids=str)
-def test_winograd(device: Device, context: Any, one: Case, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_winograd(device: Device, context: Any, one: Case, m: int) -> None:
     """On images that are too small to gain from it; its rounding errors are some times larger."""
-
-    def always(c: int, channels: tuple[int, int], window: Window) -> int:
-        return m
-
-    monkeypatch.setattr(winograd, "tile_size", always)
-    executor = start_with(device, context, model_of(one), block=block_for(device), exact=False)
+    executor = start_with(device, context, model_of(one), block=block_for(device), algorithm=lambda problem: m)
     assert "winograd_input" in {kernel.family for kernel in executor.schedule.kernels}
     check(executor, one, 5e-5)
 
@@ -113,5 +108,5 @@ def test_winograd_is_chosen_only_where_it_can_be() -> None:
         ((64, 64), Window((64, 64), (64, 64), (5, 5), pads=(2, 2))),
         ((64, 64), Window((4, 4), (2, 2), (3, 3))),
     ):
-        assert winograd.tile_size(16, channels, window) == 0
-    assert winograd.tile_size(16, (64, 64), Window((56, 56), (56, 56), (3, 3), pads=(1, 1))) == 4
+        assert estimated(Conv2D(16, 1, channels, window)) == 0
+    assert estimated(Conv2D(16, 1, (64, 64), Window((56, 56), (56, 56), (3, 3), pads=(1, 1)))) == 4

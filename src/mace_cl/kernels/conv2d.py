@@ -100,16 +100,17 @@ class Conv2D:
                     yield {"tile": tile, "blocks": blocks, "channels_first": channels_first}
 
     def default(self, traits: Traits) -> dict[str, int]:
-        return min(self.space(traits), key=lambda parameters: self._flat._cost(parameters, traits))
+        return min(self.space(traits), key=lambda parameters: self.cost(parameters, traits))
 
-    def _cost(self, parameters: Parameters, traits: Traits) -> float:
+    def cost(self, parameters: Parameters, traits: Traits) -> float:
         """Estimated time, in vector multiply-adds of one core.
 
         Per input channel a work-item does T·R multiply-adds and reads R weight vectors; fewer than 8
         accumulators leave the multiply-add pipelines waiting (latency 4, two ports).  What does not
         fit the near cache is read again from further away.
         """
-        height, width = self.window.output
+        window = self._flat.window
+        height, width = window.output
         t, r = parameters["tile"], parameters["blocks"]
         tiles = height * ceil_div(width, t)
         groups = self.groups * ceil_div(self._blocks, r)
@@ -117,7 +118,7 @@ class Conv2D:
         step = max(t * r, 8) + 0.6 * r + 0.15 * t + 1.0
         work = items * (self._depth * step + 8 * t * r + 250)
         weights = self._depth * groups * r * self.c * 4
-        image = int(np.prod(self.window.input)) * self.channels[0] * 4
+        image = int(np.prod(window.input)) * self.channels[0] * 4
         if parameters["channels_first"]:
             far = image + weights * (tiles if weights > traits.near_cache else 1)
         else:

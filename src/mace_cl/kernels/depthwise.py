@@ -52,9 +52,9 @@ class DepthwiseConv2D:
                 yield {"tile": tile, "rows": rows}
 
     def default(self, traits: Traits) -> dict[str, int]:
-        return min(self.space(traits), key=lambda parameters: self._cost(parameters, traits))
+        return min(self.space(traits), key=lambda parameters: self.cost(parameters, traits))
 
-    def _cost(self, parameters: Parameters, traits: Traits) -> float:
+    def cost(self, parameters: Parameters, traits: Traits) -> float:
         """Estimated time, in vector operations of one core: loads of x are shared by neighbouring pixels."""
         (height, width), (kh, kw) = self.window.output, self.window.kernel
         t, rows = parameters["tile"], parameters["rows"]

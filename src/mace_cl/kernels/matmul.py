@@ -58,14 +58,14 @@ class MatMul:
                 yield {"tile": tile, "blocks": blocks}
 
     def default(self, traits: Traits) -> dict[str, int]:
+        return min(self.space(traits), key=lambda parameters: self.cost(parameters, traits))
+
+    def cost(self, parameters: Parameters, traits: Traits) -> float:
+        """Estimated time, in vector multiply-adds of one core."""
         m, k, n = self.size
-
-        def cost(parameters: Parameters) -> float:
-            t, r = parameters["tile"], parameters["blocks"]
-            items = ceil_div(m, t) * ceil_div(n, r * self._width)
-            return items * (k * (max(t * r, 8) + 0.6 * r + 0.3 * t + 1.0) + 4 * t * r + 200)
-
-        return min(self.space(traits), key=cost)
+        t, r = parameters["tile"], parameters["blocks"]
+        items = ceil_div(m, t) * ceil_div(n, r * self._width)
+        return items * (k * (max(t * r, 8) + 0.6 * r + 0.3 * t + 1.0) + 4 * t * r + 200)
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
         return np.ascontiguousarray(array, dtype=np.float32)

@@ -13,11 +13,10 @@ from mace_cl.plan import Layout, Plan, PlanPort
 __all__ = ["lower"]
 
 
-def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
+def lower(model: ir.Model, layout: Layout) -> Plan:
     """The plan of an optimised model for a layout family.
 
-    ``exact`` keeps to kernels that add products in the order of a plain convolution; otherwise
-    Winograd's method is used where it is estimated to be faster, with rounding errors some times larger.
+    Convolutions are direct; `mace_cl.lower.winograd` is for later.
 
     Raises:
         UnsupportedError: naming all nodes whose op has no lowering, or the first whose attributes,
@@ -32,7 +31,7 @@ def lower(model: ir.Model, layout: Layout, exact: bool = False) -> Plan:
             f"{names}{more}: mace-cl has no OpenCL kernel for this op (model opset {opset}) yet. "
             "Replace it in the model, cut the model before it, or ask for the op at the project's issue tracker"
         )
-    builder = Builder(layout, opset, exact)
+    builder = Builder(layout, opset)
     inputs = []
     for value in graph.inputs:
         region = builder.allocate(value, "nchw")

@@ -30,10 +30,9 @@ class Builder:
     rank) or ``blocked`` (NCHWc, rank 4).  Asking for another layout emits the conversion, once.
     """
 
-    def __init__(self, layout: Layout, opset: int, exact: bool = False) -> None:
+    def __init__(self, layout: Layout, opset: int) -> None:
         self.layout = layout
         self.opset = opset
-        self.exact = exact
         self.block = layout.block
         self.buffers: list[Buffer] = []
         self.calls: list[KernelCall] = []

@@ -9,7 +9,6 @@ from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.depthwise import DepthwiseConv2D
 from mace_cl.kernels.windows import Window
-from mace_cl.ops import winograd
 from mace_cl.ops.builder import Builder
 from mace_cl.ops.fused import epilogue_of
 from mace_cl.plan import Constant, Region
@@ -45,10 +44,6 @@ def lower_conv(builder: Builder, node: ir.Node) -> None:
     if groups > 1 and (channels // groups % c or outputs // groups % c):
         constants[0] = _ungrouped(constants[0], groups)
         groups = 1
-    m = 0 if builder.exact or groups > 1 else winograd.tile_size(c, (channels, outputs), window)
-    if m:
-        winograd.emit(builder, node, m, x, y, window, constants, epilogue, extras)
-        return
     # a few channels fill no block: read them where they are
     direct = channels < c and not builder.has(x, "blocked")
     source = builder.region(x) if direct else builder.blocked(x)
