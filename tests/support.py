@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mace_cl.bind import bind, by_rule
 from mace_cl.compiler import prepare, traits_of
 from mace_cl.device import Device
-from mace_cl.frontends.onnx import load
+from mace_cl.frontends.read import load
 from mace_cl.lower import Algorithm, direct, lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits

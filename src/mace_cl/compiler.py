@@ -18,7 +18,7 @@ from mace_cl.bind import Choose, bind, by_rule
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
 from mace_cl.errors import MaceClError, ModelError
-from mace_cl.frontends.onnx import load
+from mace_cl.frontends.read import as_onnx, load
 from mace_cl.identity import engine_fingerprint
 from mace_cl.lower import Algorithm, estimated, lower
 from mace_cl.passes.pipeline import optimise
@@ -36,10 +36,14 @@ _NEAR_CACHE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A model bound to a device, before its kernels are built."""
+    """A model bound to a device, before its kernels are built.
+
+    ``reference`` is the same model for ONNX Runtime, where it can have it.
+    """
 
     schedule: Schedule
     constants: NDArray[np.uint8]
+    reference: Path | bytes | None
 
 
 def traits_of(device: Device) -> Traits:
@@ -57,17 +61,19 @@ def prepare(
     shapes: Mapping[str, Sequence[int]] | None,
     progress: Progress | None = None,
     *,
+    outputs: Sequence[str] = (),
     choose: Choose = by_rule,
     algorithm: Algorithm = estimated,
 ) -> Prepared:
     """The model as a schedule for ``device``, with its packed weights; the choices are as for `mace_cl.bind.bind`.
 
     Raises:
-        ModelError, UnsupportedError, InputError: as `mace_cl.frontends.onnx.load` and `mace_cl.lower.lower`.
+        ModelError, UnsupportedError, InputError: as `mace_cl.frontends.read.load` and `mace_cl.lower.lower`.
     """
     report = progress or (lambda what, done, total: None)
     report("reading the model", 0, 3)
-    model = load(source, shapes)
+    model = load(source, shapes, outputs)
+    reference = as_onnx(model, source, outputs)
     try:
         report("optimising the graph", 1, 3)
         model = optimise(model)
@@ -83,18 +89,18 @@ def prepare(
             "If onnx.checker.check_model(model, full_check=True) finds nothing wrong with it, please report this"
         ) from error
     report("planning kernels and memory", 3, 3)
-    return Prepared(schedule, constants)
+    return Prepared(schedule, constants, reference)
 
 
 def build(
-    prepared: Prepared, source: Path | bytes, device: Device, jobs: int, progress: Progress | None = None
+    prepared: Prepared, device: Device, jobs: int, progress: Progress | None = None
 ) -> tuple[Target, list[Built]]:
     """Build all kernels, and meanwhile ask ONNX Runtime, if it is installed, for the golden outputs.
 
     Raises:
         DeviceError, BuildError: as `mace_cl.runtime.build.compile_units`.
     """
-    with _Reference(prepared.schedule, source) as reference:
+    with _Reference(prepared) as reference:
         built = compile_units(device, prepared.schedule, jobs, progress)
         golden, oracle = reference.result()
     units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
@@ -110,9 +116,10 @@ def program(model: ModelIdentity, options: Pairs) -> Program:
 class _Reference:
     """ONNX Runtime in a child process, answering the golden inputs while kernels compile."""
 
-    def __init__(self, schedule: Schedule, source: Path | bytes) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         self._child: Child | None = None
-        if importlib.util.find_spec("onnxruntime") is None:
+        schedule, source = prepared.schedule, prepared.reference
+        if source is None or importlib.util.find_spec("onnxruntime") is None:
             return
         question = {
             "model": str(source) if isinstance(source, Path) else "",

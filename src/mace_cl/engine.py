@@ -38,13 +38,14 @@ class Runtime:
     """A network that is ready to run on an OpenCL device.
 
     Args:
-        model: the path or the bytes of an ONNX model, or of a compiled program.
+        model: the path or the bytes of a model, of any format in docs/formats.md, or of a compiled program.
         program: the compiled-program file to use for the model and, if it is missing or does not fit,
             to write; by default one in the store.
         device: a device as `mace_cl.devices` lists them, or a specification such as ``"gpu"``,
             ``"intel"``, ``"1"``; by default the best.
         store: False keeps compiled programs in memory only.
         shapes: shapes of inputs that have symbolic dimensions.
+        outputs: names of values or nodes to be the outputs in place of the model's own.
         jobs: how many processes compile kernels at the same time.
         progress: called with (what, done, total) while a program is made.
         trusted_keys: public keys, 64 hexadecimal digits or a file each: with any, only programs that one
@@ -68,6 +69,7 @@ class Runtime:
         device: str | Device | None = None,
         store: bool | None = None,
         shapes: Shapes | None = None,
+        outputs: Sequence[str] = (),
         jobs: int | None = None,
         progress: Progress | None = None,
         trusted_keys: Sequence[str | Path] | None = None,
@@ -80,15 +82,15 @@ class Runtime:
         )  # fmt: skip
         source = _source(model)
         given = opened_if_program(source, settings)
-        if given is not None and (program is not None or shapes):
+        if given is not None and (program is not None or shapes or outputs):
             raise InputError(
-                f"{given.name} is a compiled program; `program` and `shapes` go with a model. "
+                f"{given.name} is a compiled program; `program`, `shapes` and `outputs` go with a model. "
                 "Give the model first, or leave them out"
             )
         clock.mark("settings")
         chosen = device if isinstance(device, Device) else find(settings.device)
         clock.mark("device")
-        request = request_for(source, given, chosen, settings, program, shapes, progress, clock)
+        request = request_for(source, given, chosen, settings, program, shapes, progress, clock, outputs)
         clock.mark("identity")
         self._executor, self.decision = start(request, given)
         self.device = chosen
@@ -131,25 +133,27 @@ class Runtime:
 def request_for(
     source: Path | bytes, given: Opened | None, device: Device, settings: Settings,
     program: str | Path | None = None, shapes: Shapes | None = None, progress: Progress | None = None,
-    clock: Clock | None = None,
+    clock: Clock | None = None, outputs: Sequence[str] = (),
 ) -> Request:  # fmt: skip
     """What `mace_cl.start.start` needs, from what a caller gives."""
     return Request(
         model=None if given else source,
         identity=None if given else ModelIdentity(_name(source), model_sha256(source)),
-        options=shape_options(shapes),
+        options=shape_options(shapes, outputs),
         shapes=shapes,
         program=Path(program) if program else None,
         device=device,
         settings=settings,
         progress=progress,
         clock=clock or Clock(),
+        outputs=tuple(outputs),
     )
 
 
-def shape_options(shapes: Shapes | None) -> Pairs:
-    """Given input shapes as compile options."""
-    return tuple(sorted((f"shape.{name}", ",".join(map(str, shape))) for name, shape in (shapes or {}).items()))
+def shape_options(shapes: Shapes | None, outputs: Sequence[str] = ()) -> Pairs:
+    """Given input shapes, and outputs that replace the model's, as compile options."""
+    pairs = [(f"shape.{name}", ",".join(map(str, shape))) for name, shape in (shapes or {}).items()]
+    return tuple(sorted([*pairs, *([("outputs", ",".join(outputs))] if outputs else [])]))
 
 
 def _source(model: str | Path | bytes) -> Path | bytes:
@@ -160,7 +164,7 @@ def _source(model: str | Path | bytes) -> Path | bytes:
     path = Path(model)
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
-    if path.is_dir():
+    if path.is_dir() and not (path / "saved_model.pb").exists():
         raise InputError(f"{path}: is a directory; give the model's file")
     return path
 
@@ -177,6 +181,8 @@ def opened_if_program(source: Path | bytes, settings: Settings) -> Opened | None
     """
     if isinstance(source, bytes):
         head = source[:16]
+    elif source.is_dir():
+        return None
     else:
         try:
             with source.open("rb") as file:
@@ -193,6 +199,7 @@ def compile_model(
     device: str | Device | Sequence[str | Device] | None = None,
     bake: bool = False,
     shapes: Shapes | None = None,
+    outputs: Sequence[str] = (),
     jobs: int | None = None,
     store: bool | None = None,
     progress: Progress | None = None,
@@ -200,12 +207,12 @@ def compile_model(
     """Compile a model for one device or several and write the compiled program.
 
     Args:
-        model: the path or bytes of an ONNX model.
+        model: the path or bytes of a model.
         output: the file to write.
         device: as for `Runtime`, or several of them: the file then serves each.
         bake: put the weights inside; otherwise the file needs the model beside it, and the prepacked
             weights are kept in the store.
-        shapes, jobs, store, progress: as for `Runtime`.
+        shapes, outputs, jobs, store, progress: as for `Runtime`.
 
     Raises:
         InputError: the model is a compiled program already.
@@ -215,7 +222,7 @@ def compile_model(
     several = [device] if device is None or isinstance(device, (str, Device)) else list(device)
     settings = Settings.load(store=store, jobs=jobs)
     devices = [one if isinstance(one, Device) else find(one or settings.device) for one in several]
-    compile_for(devices, model, output, settings, bake=bake, shapes=shapes, progress=progress)
+    compile_for(devices, model, output, settings, bake=bake, shapes=shapes, outputs=outputs, progress=progress)
     return Path(output)
 
 
@@ -237,6 +244,7 @@ def compile_for(
     *,
     bake: bool = False,
     shapes: Shapes | None = None,
+    outputs: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[Compiled]:
     """As `compile_model`; tells what was made.  The file is written when all devices are done."""
@@ -245,14 +253,14 @@ def compile_for(
 
     source, path = _source(model), Path(output)
     if opened_if_program(source, settings) is not None:
-        raise InputError(f"{_name(source)} is a compiled program, not a model; give the ONNX model it was made from")
-    identity, options = ModelIdentity(_name(source), model_sha256(source)), shape_options(shapes)
+        raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
+    identity, options = ModelIdentity(_name(source), model_sha256(source)), shape_options(shapes, outputs)
     made, done = compiler.program(identity, options), []
     for device in devices:
         begin = time.perf_counter()
-        request = Request(source, identity, options, shapes, path, device, settings, progress)
-        prepared = compiler.prepare(source, device, shapes, progress)
-        target, built = compiler.build(prepared, source, device, settings.jobs, progress)
+        request = Request(source, identity, options, shapes, path, device, settings, progress, outputs=tuple(outputs))
+        prepared = compiler.prepare(source, device, shapes, progress, outputs=outputs)
+        target, built = compiler.build(prepared, device, settings.jobs, progress)
         provenance = (*target.provenance, ("because", "compile"))
         found = checked(request, replace(target, provenance=provenance), prepared.constants)
         found.executor.close()

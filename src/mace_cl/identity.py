@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 from functools import cache
 from pathlib import Path
-
-from mace_cl.errors import ModelError
 
 __all__ = ["engine_fingerprint", "model_sha256"]
 
@@ -30,32 +27,20 @@ def engine_fingerprint() -> str:
 
 
 def model_sha256(source: Path | bytes) -> str:
-    """SHA-256 of the model's bytes, and of the files that hold its external weights.
+    """SHA-256 of the model's bytes, and of the other files that it is made of, such as external weights.
 
     Raises:
         ModelError: the model, or a file of its weights, can't be read.
     """
-    try:
-        if isinstance(source, bytes):
-            return hashlib.sha256(source).hexdigest()
-        with source.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == 0:
-                raise ModelError(f"{source}: the file is empty; check that it was copied whole")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                digest = hashlib.sha256(view)
-                # every tensor with external data has an entry of this key
-                external = view.find(b"location") >= 0
-        if external:
-            from mace_cl.frontends.onnx import external_files
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    from mace_cl.frontends.formats import companions, model_file, opened
 
-            for path in external_files(source):
-                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                    digest.update(path.name.encode() + b"\0")
-                    digest.update(view)
-        return digest.hexdigest()
-    except ModelError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{source!s}: can't be read ({reason}); check the path and its permissions") from error
+    with opened(source) as view:
+        digest = hashlib.sha256(view)
+        others = companions(model_file(source), view)
+    for path in others:
+        with opened(path) as view:
+            digest.update(path.name.encode() + b"\0")
+            digest.update(view)
+    return digest.hexdigest()

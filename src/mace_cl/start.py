@@ -74,7 +74,8 @@ class Clock:
 class Request:
     """What is wanted: a model (None when only a program was given) on a device, with options.
 
-    ``program`` is the file to use and write, None for the store's own.
+    ``program`` is the file to use and write, None for the store's own; ``outputs`` names those that replace the
+    model's own.
     """
 
     model: Path | bytes | None
@@ -86,6 +87,7 @@ class Request:
     settings: Settings
     progress: Progress | None = None
     clock: Clock = field(default_factory=Clock)
+    outputs: tuple[str, ...] = ()
 
 
 def access(settings: Settings) -> dict[str, Any]:
@@ -426,13 +428,15 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     assert request.model is not None
     assert request.identity is not None
     _say(decision)
-    prepared = compiler.prepare(request.model, request.device, request.shapes, request.progress)
+    prepared = compiler.prepare(
+        request.model, request.device, request.shapes, request.progress, outputs=request.outputs
+    )  # fmt: skip
     request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):
         executor, decision = _with_weights(request, found, prepared.schedule, prepared.constants, decision)
         if executor is not None:
             return executor, decision
-    target, built = compiler.build(prepared, request.model, request.device, request.settings.jobs, request.progress)
+    target, built = compiler.build(prepared, request.device, request.settings.jobs, request.progress)
     request.clock.built += built
     request.clock.mark("compile")
     made = checked(request, replace(target, provenance=_because(target, decision.code)), prepared.constants)

@@ -39,8 +39,8 @@ from mace_cl.errors import DamagedError
 from mace_cl.foreign import Description, recognise
 from mace_cl.foreign.notes import Budget, Cursor, Notes, printable
 from mace_cl.foreign.recognise import FORMATS
-from mace_cl.foreign.wire import fields
-from mace_cl.foreign.wire import varint as least_varint
+from mace_cl.wire import fields
+from mace_cl.wire import varint as least_varint
 
 BITCODE = (GOLDEN / "twice.bc").read_bytes()
 SAMPLES = every_sample()

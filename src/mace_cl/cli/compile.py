@@ -27,7 +27,7 @@ def add_to(verbs: Verbs) -> None:
         "  mace-cl compile model.onnx -o model.bin --device gpu --device intel --jobs 4\n"
         "  mace-cl compile model.onnx --shape images=1,3,640,640",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model of any format")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path(PROGRAM_NAME), metavar="FILE", help="default: %(default)s"
     )
@@ -50,6 +50,7 @@ def _run(options: argparse.Namespace) -> None:
             devices=tuple(options.device or ()),
             bake=options.bake,
             shapes=shapes(options.shape),
+            outputs=options.outputs,
             jobs=options.jobs,
             store=options.store,
             progress=progress,

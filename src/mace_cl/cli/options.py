@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Verbs", "add_compile_options", "add_device", "add_json", "add_quiet", "add_verb", "count", "shapes"]
+__all__ = [
+    "Verbs",
+    "add_compile_options",
+    "add_device",
+    "add_graph_options",
+    "add_json",
+    "add_quiet",
+    "add_verb",
+    "count",
+    "shapes",
+]
 
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -48,15 +58,29 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
-    """``shape`` (a list or None), ``jobs`` (None or at least 1) and ``store`` (None or False)."""
-    parser.add_argument(
-        "--shape", action="append", metavar="NAME=N,N,…", help="shape of an input with symbolic dimensions; repeatable"
-    )
+    """As `add_graph_options`, and ``jobs`` (None or at least 1) and ``store`` (None or False)."""
+    add_graph_options(parser)
     parser.add_argument("--jobs", type=count, metavar="N", help="compile kernels in N processes")
     parser.add_argument(
         "--no-store", dest="store", action="store_const", const=False,
         help="neither use nor write compiled programs in the user's cache directory",
     )  # fmt: skip
+
+
+def add_graph_options(parser: argparse.ArgumentParser) -> None:
+    """``shape`` (a list or None) and ``outputs`` (a tuple)."""
+    parser.add_argument(
+        "--shape", "--input-shape", action="append", metavar="NAME=N,N,…",
+        help="shape of an input with symbolic dimensions; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outputs", type=_names, default=(), metavar="NAME[,…]",
+        help="make these values or nodes the outputs, and leave out what comes after",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def count(text: str) -> int:

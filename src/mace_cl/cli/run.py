@@ -40,7 +40,7 @@ def add_to(verbs: Verbs) -> None:
         "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
         "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="an ONNX model or a compiled program")
+    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="a model or a compiled program")
     parser.add_argument(
         "-i", "--input", action="append", default=[], metavar="[NAME=]FILE",
         help="an input from a .npy, .npz, raw (.bin or .raw, little-endian) or image file; repeatable",
@@ -112,6 +112,7 @@ def _run(options: argparse.Namespace) -> None:
             device=options.device,
             store=options.store,
             shapes=shapes(options.shape),
+            model_outputs=options.outputs,
             jobs=options.jobs,
             progress=progress,
         )

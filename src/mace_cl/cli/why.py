@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mace_cl.cli.options import Verbs, add_device, add_json, add_verb, shapes
+from mace_cl.cli.options import Verbs, add_device, add_graph_options, add_json, add_verb, shapes
 
 __all__ = ["add_to"]
 
@@ -22,9 +22,9 @@ def add_to(verbs: Verbs) -> None:
         "  mace-cl why model.onnx --program model.bin --device gpu\n"
         "  mace-cl why model.bin --json",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="an ONNX model or a compiled program")
+    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="a model or a compiled program")
     parser.add_argument("--program", type=Path, metavar="FILE", help="the compiled program that the run would name")
-    parser.add_argument("--shape", action="append", metavar="NAME=N,N,…", help="as for `mace-cl run`")
+    add_graph_options(parser)
     parser.add_argument(
         "--no-store", dest="store", action="store_const", const=False, help="as if the run were given --no-store"
     )
@@ -36,7 +36,10 @@ def _run(options: argparse.Namespace) -> None:
     from mace_cl.cli.output import print_json, print_lines
     from mace_cl.tools import why
 
-    result = why.run(why.WhyArgs(options.model, options.program, options.device, shapes(options.shape), options.store))
+    args = why.WhyArgs(
+        options.model, options.program, options.device, shapes(options.shape), options.store, options.outputs
+    )  # fmt: skip
+    result = why.run(args)
     if options.json:
         print_json(result)
         return

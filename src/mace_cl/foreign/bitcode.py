@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mace_cl.foreign.notes import Cursor, Format, Notes, damaged, printable
+from mace_cl.foreign.notes import Cursor, Format, Notes, printable
+from mace_cl.wire import damaged
 
 __all__ = ["FORMAT", "MAGIC"]
 

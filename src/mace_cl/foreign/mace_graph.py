@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 
-from mace_cl.errors import DamagedError
 from mace_cl.foreign.notes import Format, Notes, printable
-from mace_cl.foreign.wire import Field, fields
+from mace_cl.frontends.formats import sniff_mace
+from mace_cl.wire import Field, fields
 
 __all__ = ["FORMAT"]
 
@@ -48,7 +47,6 @@ _ARGUMENTS = {
     "filter_format": ("filter format", _FORMATS),
 }
 _HASHED = re.compile(r"[0-9a-f]{8}(?::\d+)?\Z")
-_HEAD_FIELDS = 64
 
 
 @dataclass
@@ -65,46 +63,6 @@ class _Net:
     name: str = ""
     elements: int = 0
     data_end: int = 0
-
-
-def _sniff(view: memoryview) -> bool:
-    nets = _nets(view)
-    return bool(nets) and all(_begins_like_net(net.data) for net in nets)
-
-
-def _nets(view: memoryview) -> list[Field]:
-    """The first NetDefs of a file of either generation; in the older one, the whole file as one."""
-    nets: list[Field] = []
-    if bytes(view[:1]) not in (b"\x08", b"\x0a", b"\x12", b"\x1a"):
-        return nets
-    try:
-        for number, found in enumerate(islice(fields(view, ""), _HEAD_FIELDS)):
-            if number == 0 and found.number == 1 and found.is_data:
-                return [Field(3, view, 0, 0)]
-            if found.is_data != {1: False, 2: True, 3: True, 100: True, 101: True}.get(found.number):
-                break
-            if found.number == 3:
-                nets.append(found)
-    except DamagedError:
-        pass
-    return nets
-
-
-def _begins_like_net(view: memoryview) -> bool:
-    """Whether the first operator has a name and a type where MACE has them, and nothing where others have something."""
-    try:
-        op = next(fields(view, ""))
-        if op.number != 1 or not op.is_data:
-            return False
-        seen: dict[int, memoryview] = {}
-        for inner in islice(fields(op.data, ""), 16 * _HEAD_FIELDS):
-            if inner.is_data != (inner.number not in (5, 8, 10, 100, 101, 102, 104)) or inner.number == 0:
-                return False
-            seen[inner.number] = inner.data
-    except (DamagedError, StopIteration):
-        return False
-    kind = bytes(seen.get(4, memoryview(b""))[:64])
-    return 2 in seen and 3 in seen and kind.isalnum() and kind[:1].isalpha()
 
 
 def _read(view: memoryview, notes: Notes) -> None:
@@ -233,4 +191,4 @@ def _tell(net: _Net, notes: Notes) -> None:
             notes.fact(label, words.get(net.arguments[key], str(net.arguments[key])))
 
 
-FORMAT = Format("mace-graph", "model graph of MACE", _sniff, _read)
+FORMAT = Format("mace-graph", "model graph of MACE", sniff_mace, _read)

@@ -18,8 +18,8 @@ from itertools import islice
 from typing import Literal
 
 from mace_cl.errors import DamagedError
-from mace_cl.foreign.notes import Cursor, damaged
-from mace_cl.foreign.wire import fields, len_field, read_varint, varint
+from mace_cl.foreign.notes import Cursor
+from mace_cl.wire import damaged, fields, len_field, read_varint, varint
 
 __all__ = ["LAYOUTS", "Layout", "Pair", "Store", "glimpse", "layout_of", "read", "write"]
 

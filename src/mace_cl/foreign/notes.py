@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mace_cl.errors import DamagedError
+from mace_cl.wire import damaged
 
-__all__ = ["Cursor", "Description", "Format", "Notes", "Part", "Value", "damaged", "printable"]
+__all__ = ["Cursor", "Description", "Format", "Notes", "Part", "Value", "printable"]
 
 Value = str | int | tuple[str, ...]
 Facts = tuple[tuple[str, Value], ...]
@@ -149,11 +150,6 @@ class Cursor:
     def u32(self) -> int:
         """An unsigned number of four bytes."""
         return self.numbers("I")[0]
-
-
-def damaged(what: str, offset: int, found: str) -> DamagedError:
-    """The error for bytes that contradict a format."""
-    return DamagedError(f"{what}, byte {offset}: {found}")
 
 
 def printable(data: bytes | memoryview | str, limit: int = 256) -> str:

@@ -10,7 +10,8 @@ Source: PoCL's ``pocl_binary.c``; versions 8 and 9 were compared with what PoCL 
 
 from __future__ import annotations
 
-from mace_cl.foreign.notes import Cursor, Format, Notes, damaged, printable
+from mace_cl.foreign.notes import Cursor, Format, Notes, printable
+from mace_cl.wire import damaged
 
 __all__ = ["FORMAT"]
 

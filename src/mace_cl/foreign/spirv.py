@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mace_cl.foreign.notes import Cursor, Format, Notes, damaged, printable
+from mace_cl.foreign.notes import Cursor, Format, Notes, printable
+from mace_cl.wire import damaged
 
 __all__ = ["FORMAT"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from mace_cl.errors import InputError, ModelError, UnsupportedError
+from mace_cl.errors import ModelError, UnsupportedError
+from mace_cl.frontends.graphs import make_static
 
 if TYPE_CHECKING:
     import onnx
@@ -19,8 +19,6 @@ __all__ = ["OLDEST_OPSET", "external_files", "load"]
 
 OLDEST_OPSET = 7
 """The first opset with today's broadcasting; older models need onnx.version_converter."""
-
-logger = logging.getLogger(__name__)
 
 
 def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
@@ -61,10 +59,10 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
         raise ModelError(f"{name}: not a valid ONNX model: {error}; export it again") from error
     if isinstance(source, Path):
         _set_base(model, source)
-    _make_static(model, shapes or {}, name)
     for node in model.graph:
         for value in node.outputs:
             value.shape = None  # what the file says need not be so: shape inference finds it again
+    make_static(model, shapes or {}, name)
     return model
 
 
@@ -160,34 +158,3 @@ def _check_sizes(proto: onnx.ModelProto, source: Path | bytes, name: str) -> Non
 
 def _set_base(model: ir.Model, source: Path) -> None:
     ir.external_data.set_base_dir(model.graph, source.parent)
-
-
-def _make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str) -> None:
-    inputs = {value.name: value for value in model.graph.inputs if value.name not in model.graph.initializers}
-    unknown = sorted(set(shapes) - set(inputs))
-    if unknown:
-        raise InputError(f"{name}: shapes given for {unknown}, but the inputs are {sorted(map(str, inputs))}")
-    for key, value in inputs.items():
-        given = shapes.get(str(key))
-        own = list(value.shape) if value.shape is not None else None
-        if given is not None:
-            fits = own is None or (
-                len(own) == len(given)
-                and all(not isinstance(a, int) or a == b for a, b in zip(own, given, strict=True))
-            )
-            if not fits or any(size < 1 for size in given):
-                raise InputError(f"{name}: shape {tuple(given)} does not fit input {key!r} of shape {own}")
-            value.shape = ir.Shape(given)
-            continue
-        if own is None:
-            raise InputError(f"{name}: input {key!r} has no shape; give one (shapes={{{key!r}: (1, 3, 224, 224)}})")
-        if own and not isinstance(own[0], int):
-            logger.info("%s: dimension %s of input %s is taken as 1", name, own[0], key)
-            own[0] = 1
-        symbolic = [str(size) for size in own if not isinstance(size, int)]
-        if symbolic:
-            raise InputError(
-                f"{name}: input {key!r} has the symbolic dimensions {', '.join(symbolic)}; give its shape "
-                f"(shapes={{{key!r}: (…)}}, or --shape {key}=1,3,224,224)"
-            )
-        value.shape = ir.Shape(own)

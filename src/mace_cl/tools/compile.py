@@ -25,6 +25,7 @@ class CompileArgs:
     devices: tuple[str, ...] = ()
     bake: bool = False
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
     jobs: int | None = None
     store: bool | None = None
     progress: Progress | None = None
@@ -89,7 +90,7 @@ def run(args: CompileArgs) -> CompileResult:
     devices = [find(spec, alone=alone) for spec in args.devices or (settings.device,)]
     made = compile_for(
         devices, args.model, args.output, settings,
-        bake=args.bake, shapes=args.shapes or None, progress=args.progress,
+        bake=args.bake, shapes=args.shapes or None, outputs=args.outputs, progress=args.progress,
     )  # fmt: skip
     size = args.output.stat().st_size
     targets = tuple(map(CompiledTarget.of, made))

@@ -28,7 +28,8 @@ class RunArgs:
     ``inputs`` are ``FILE`` or ``NAME=FILE``, ``outputs`` as `mace_cl.tools.tensors.check_outputs`
     says.  ``seed`` fills the inputs not given with random numbers; None leaves them missing.
     ``repeat`` runs follow the first one and are timed.  ``top`` best scores are named, with
-    ``labels``, a text file with one class per line.  The rest is as for `mace_cl.Runtime`.
+    ``labels``, a text file with one class per line.  ``model_outputs`` replace the model's.  The rest
+    is as for `mace_cl.Runtime`.
     """
 
     model: Path
@@ -43,6 +44,7 @@ class RunArgs:
     device: str | None = None
     store: bool | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    model_outputs: tuple[str, ...] = ()
     jobs: int | None = None
     progress: Progress | None = None
 
@@ -107,7 +109,7 @@ def run(args: RunArgs) -> RunResult:
     from mace_cl.settings import Settings
     from mace_cl.tools import tensors
 
-    if not args.model.is_file():
+    if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
     if args.program is not None:
         _refuse_model(args.program)
@@ -126,7 +128,7 @@ def run(args: RunArgs) -> RunResult:
     found = time.perf_counter() - before
     with Runtime(
         args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
-        jobs=settings.jobs, progress=args.progress,
+        outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress,
     ) as runtime:  # fmt: skip
         timings |= runtime.timings
         timings["device"] = found
@@ -167,16 +169,16 @@ def _refuse_model(program: Path) -> None:
 
 def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
     """The inputs of a model or program, which is not compiled for that."""
+    from mace_cl.frontends.formats import opened
+    from mace_cl.frontends.read import load
     from mace_cl.program.format import is_program, open_program
     from mace_cl.program.inspect import PortView
 
-    with args.model.open("rb") as file:
-        head = file.read(16)
+    with opened(args.model) as view:
+        head = bytes(view[:16])
     if is_program(head):
         return open_program(args.model).program.targets[0].schedule.inputs
-    from mace_cl.frontends.onnx import load
-
-    graph = load(args.model, args.shapes).graph
+    graph = load(args.model, args.shapes, args.model_outputs).graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     return [
         PortView(

@@ -26,6 +26,7 @@ class WhyArgs:
     device: str | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     store: bool | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def run(args: WhyArgs) -> WhyResult:
     from mace_cl.settings import Settings
     from mace_cl.start import foresee
 
-    if not args.model.is_file():
+    if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
     settings = Settings.load(device=args.device, store=args.store)
     given = opened_if_program(args.model, settings)
-    if given is not None and (args.program is not None or args.shapes):
-        raise InputError(f"{args.model} is a compiled program; --program and --shape go with a model")
+    if given is not None and (args.program is not None or args.shapes or args.outputs):
+        raise InputError(f"{args.model} is a compiled program; --program, --shape and --outputs go with a model")
     device = find(settings.device, alone=True)
-    request = request_for(args.model, given, device, settings, args.program, args.shapes or None)
+    request = request_for(args.model, given, device, settings, args.program, args.shapes or None, outputs=args.outputs)
     found, decision = foresee(request, given)
     targets = _targets(found, device, settings.store_dir if settings.store else None)
     proven = decision.target is not None and targets[decision.target].proven

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mace_cl.foreign.notes import damaged
+from mace_cl.errors import DamagedError
 
-__all__ = ["Field", "fields", "len_field", "read_varint", "varint"]
+__all__ = ["Field", "damaged", "fields", "head", "len_field", "read_varint", "varint"]
 
 _FIXED = {1: 8, 5: 4}
 
@@ -40,6 +40,11 @@ class Field(NamedTuple):
     def is_data(self) -> bool:
         """Whether the field is length-delimited."""
         return not isinstance(self.value, int)
+
+
+def damaged(what: str, offset: int, found: str) -> DamagedError:
+    """The error for bytes that contradict a format."""
+    return DamagedError(f"{what}, byte {offset}: {found}")
 
 
 def fields(view: memoryview, what: str, spend: Callable[[], None] = lambda: None) -> Iterator[Field]:
@@ -74,6 +79,19 @@ def fields(view: memoryview, what: str, spend: Callable[[], None] = lambda: None
         data = view[offset : offset + length]
         yield Field(number, data if wire == 2 else int.from_bytes(data, "little"), begin, offset)
         offset += length
+
+
+def head(view: memoryview, most: int) -> list[Field]:
+    """The first fields of a message, at most ``most``, as far as it is one."""
+    found = []
+    try:
+        for field in fields(view, ""):
+            found.append(field)
+            if len(found) == most:
+                break
+    except DamagedError:
+        pass
+    return found
 
 
 def read_varint(view: memoryview, offset: int, what: str) -> tuple[int, int]:

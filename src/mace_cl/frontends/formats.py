@@ -1,0 +1,279 @@
+"""What kind of model a file or folder is, told by its content, and which files it is made of.
+
+A start from a compiled program asks this too, so that nothing here may import a package that reads models.
+
+A new format is a row of `FORMATS` and a module ``frontends/NAME.py`` with one function::
+
+    def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> onnx_ir.Model
+
+which gives a model of plain ONNX ops (`graphs.GraphBuilder` makes one) whose inputs are static (`graphs.make_static`).
+Inputs, outputs and layers keep the source's names, inputs and outputs its layout.  Ops that have no mapping are
+named all at once in one `UnsupportedError`; bytes that are not what the format asks for give a `ModelError`.
+
+Sources: ``onnx.proto``; TensorFlow's ``graph.proto``, ``node_def.proto``, ``saved_model.proto`` and ``schema.fbs``;
+``caffe.proto``; MACE's ``mace.proto``.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mace_cl.errors import DamagedError, ModelError
+from mace_cl.wire import Field, fields, head
+
+__all__ = [
+    "FORMATS", "Format", "companions", "model_file", "opened", "recognise", "sniff_caffe", "sniff_mace", "sniff_onnx",
+    "sniff_tensorflow",
+]  # fmt: skip
+
+_HEAD_FIELDS = 64
+_ONNX_NUMBERS, _ONNX_DATA = {1, 5}, {2, 3, 4, 6, 7, 8, 14, 20, 25, 26}
+_NODE_DATA = {1, 2, 3, 4, 5, 6, 7}
+
+
+def _none(path: Path, view: memoryview) -> list[Path]:
+    return []
+
+
+@dataclass(frozen=True)
+class Format:
+    """A source format.
+
+    ``name`` is the module of `mace_cl.frontends` that reads it, empty where none does yet; ``title`` is for people.
+    ``sniff`` tells from the file's content whether it is of this format, and never raises.  ``extra`` is what to
+    install for it, ``packages`` are the modules that then must be there.  ``companions`` gives the other files that
+    the model is made of, in a fixed order, from its path and content; they must be part of its identity.
+    """
+
+    name: str
+    title: str
+    sniff: Callable[[memoryview], bool]
+    extra: str = ""
+    packages: tuple[str, ...] = ()
+    companions: Callable[[Path, memoryview], list[Path]] = _none
+
+
+def sniff_onnx(view: memoryview) -> bool:
+    """Whether it begins like an ONNX ``ModelProto``; it may be truncated."""
+    found = head(view, 32)
+    return (
+        bool(found)
+        and all(field.number in (_ONNX_DATA if field.is_data else _ONNX_NUMBERS) for field in found)
+        and found[0].number == 1
+        and 0 < found[0].uint < 256
+        and (any(field.number == 7 for field in found) or len(found) > 1)
+    )
+
+
+def sniff_tensorflow(view: memoryview) -> bool:
+    """Whether it begins like a TensorFlow ``GraphDef``."""
+    found = head(view, 1)
+    if not found or found[0].number != 1 or not found[0].is_data:
+        return False
+    inner = {field.number: field for field in head(found[0].data, 32)}
+    op = bytes(inner[2].data[:64]) if 2 in inner else b""
+    return 1 in inner and set(inner) <= _NODE_DATA and all(f.is_data for f in inner.values()) and op.isalnum()
+
+
+def _sniff_saved_model(view: memoryview) -> bool:
+    found = head(view, 2)
+    if [(field.number, field.is_data) for field in found] != [(1, False), (2, True)]:
+        return False
+    return [(field.number, field.is_data) for field in head(found[1].data, 2)] == [(1, True), (2, True)]
+
+
+def sniff_caffe(view: memoryview) -> bool:
+    """Whether it begins like a Caffe ``NetParameter`` with layers, in protobuf's binary form."""
+    found = head(view, 32)
+    layers = [{part.number: part.is_data for part in head(field.data, 32)} for field in found if field.number == 100]
+    return bool(layers) and found[0].number == 1 and all(layer.get(1) and layer.get(2) for layer in layers)
+
+
+def sniff_mace(view: memoryview) -> bool:
+    """Whether it begins like MACE's ``NetDef`` or ``MultiNetDef``."""
+    nets = _nets(view)
+    return bool(nets) and all(_begins_like_net(net.data) for net in nets)
+
+
+def _nets(view: memoryview) -> list[Field]:
+    """The first NetDefs of a file of either generation; in the older one, the whole file as one."""
+    nets: list[Field] = []
+    if bytes(view[:1]) not in (b"\x08", b"\x0a", b"\x12", b"\x1a"):
+        return nets
+    try:
+        for number, found in enumerate(islice(fields(view, ""), _HEAD_FIELDS)):
+            if number == 0 and found.number == 1 and found.is_data:
+                return [Field(3, view, 0, 0)]
+            if found.is_data != {1: False, 2: True, 3: True, 100: True, 101: True}.get(found.number):
+                break
+            if found.number == 3:
+                nets.append(found)
+    except DamagedError:
+        pass
+    return nets
+
+
+def _begins_like_net(view: memoryview) -> bool:
+    """Whether the first operator has a name and a type where MACE has them, and nothing where others have something."""
+    try:
+        op = next(fields(view, ""))
+        if op.number != 1 or not op.is_data:
+            return False
+        seen: dict[int, memoryview] = {}
+        for inner in islice(fields(op.data, ""), 16 * _HEAD_FIELDS):
+            if inner.is_data != (inner.number not in (5, 8, 10, 100, 101, 102, 104)) or inner.number == 0:
+                return False
+            seen[inner.number] = inner.data
+    except (DamagedError, StopIteration):
+        return False
+    kind = bytes(seen.get(4, memoryview(b""))[:64])
+    return 2 in seen and 3 in seen and kind.isalnum() and kind[:1].isalpha()
+
+
+def _sniff_tflite(view: memoryview) -> bool:
+    return bytes(view[4:8]) == b"TFL3"
+
+
+def _sniff_hdf5(view: memoryview) -> bool:
+    return bytes(view[:8]) == b"\x89HDF\r\n\x1a\n"
+
+
+def _sniff_prototxt(view: memoryview) -> bool:
+    text = bytes(view[: 1 << 16])
+    return b"\0" not in text and re.search(rb"^\s*(layers?\s*\{|input(_param)?\s*[:{])", text, re.M) is not None
+
+
+def _entries(view: memoryview) -> list[str]:
+    """The names in a zip archive."""
+    if bytes(view[:4]) != b"PK\x03\x04":
+        return []
+    try:
+        with zipfile.ZipFile(_File(view)) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        return []
+
+
+class _File(io.RawIOBase):
+    """A memoryview as a file; nothing is copied but what is read."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._at = view, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        at = offset + (0, self._at, len(self._view))[whence]
+        if at < 0:
+            raise ValueError("before the beginning")
+        self._at = at
+        return at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        begin = self._at
+        end = len(self._view) if size is None or size < 0 else begin + size
+        data = bytes(self._view[begin:end])
+        self._at += len(data)
+        return data
+
+
+def _sniff_keras(view: memoryview) -> bool:
+    return {"config.json", "metadata.json"} <= set(_entries(view))
+
+
+def _sniff_torch(view: memoryview) -> bool:
+    names = _entries(view)
+    ends = ("archive_format", "serialized_exported_program.json", "constants.pkl")
+    return any(name.endswith(ends) or "/code/" in name for name in names)
+
+
+def _onnx_companions(path: Path, view: memoryview) -> list[Path]:
+    # every tensor with external data has an entry of this key; bytes.find, as a memoryview has none
+    if not isinstance(view.obj, mmap.mmap) or view.obj.find(b"location") < 0:
+        return []
+    from mace_cl.frontends.onnx import external_files
+
+    return external_files(path)
+
+
+def _saved_model_companions(path: Path, view: memoryview) -> list[Path]:
+    return sorted((path.parent / "variables").glob("variables.*"))
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("", "TensorFlow Lite model", _sniff_tflite),
+    Format("", "HDF5 file (Keras)", _sniff_hdf5),
+    Format("", "Keras archive", _sniff_keras),
+    Format("", "PyTorch archive (torch.export or TorchScript)", _sniff_torch),
+    Format("", "model graph of MACE", sniff_mace),
+    Format("", "TensorFlow SavedModel", _sniff_saved_model, companions=_saved_model_companions),
+    Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions),
+    Format("", "Caffe model (caffemodel)", sniff_caffe),
+    Format("", "TensorFlow graph (GraphDef)", sniff_tensorflow),
+    Format("", "Caffe network (prototxt)", _sniff_prototxt),
+)
+"""In the order in which they are tried: first those that have a magic."""
+
+
+def recognise(view: memoryview) -> Format | None:
+    """The format of a file's content, None where it is none of them."""
+    return next((form for form in FORMATS if form.sniff(view)), None)
+
+
+def companions(path: Path, view: memoryview) -> list[Path]:
+    """The other files that the model at ``path`` with the content ``view`` is made of.
+
+    Raises:
+        ModelError: one of them is missing.
+    """
+    form = recognise(view)
+    return [] if form is None else form.companions(path, view)
+
+
+def model_file(source: Path) -> Path:
+    """The file that stands for a model: in the folder of a SavedModel, ``saved_model.pb``."""
+    return source / "saved_model.pb" if source.is_dir() else source
+
+
+@contextmanager
+def opened(source: Path | bytes) -> Iterator[memoryview]:
+    """The content of a model's file, mapped and not copied.
+
+    Raises:
+        ModelError: there is no such file, it is empty, or can't be read.
+    """
+    if isinstance(source, bytes):
+        yield memoryview(source)
+        return
+    path = model_file(source)
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                raise ModelError(f"{path}: the file is empty; check that it was copied whole")
+            # not closed here but when its last view goes: an exception may still hold one
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        yield view
+    except FileNotFoundError as error:
+        if source.is_dir():
+            raise ModelError(f"{source}: a folder without saved_model.pb is no model; give the model's file") from error
+        raise ModelError(f"{path}: no such file; check the path") from error
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: can't be read ({reason}); check the path and its permissions") from error

@@ -1,0 +1,69 @@
+"""Any model that mace-cl knows the format of, to one graph."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from mace_cl.errors import ModelError, UnsupportedError
+from mace_cl.frontends.formats import FORMATS, opened, recognise, sniff_onnx
+from mace_cl.frontends.graphs import cut
+
+__all__ = ["as_onnx", "load"]
+
+
+def load(
+    source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+) -> ir.Model:
+    """Read a model of any format of `FORMATS` as a graph of ONNX ops whose inputs are static.
+
+    Its format is told by its content.  Names and layouts of inputs and outputs are the source's.
+
+    Args:
+        source: the model's path or bytes; the folder of a SavedModel.
+        shapes: shapes of inputs that have symbolic dimensions; without it, a symbolic first dimension is 1.
+        outputs: names of values or nodes to be the outputs in place of the model's own; what they don't
+            need is dropped.
+
+    Raises:
+        ModelError: no model, of no known format, truncated or invalid, or a file of it is missing.
+        UnsupportedError: ops without a mapping, all of them; or the package for the format is not installed.
+        InputError: ``shapes`` or ``outputs`` do not fit the model.
+    """
+    name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
+    with opened(source) as view:
+        form = recognise(view)
+    if form is None:
+        known = ", ".join(form.title for form in FORMATS if form.name)
+        raise ModelError(f"{name}: not a model of a format that mace-cl reads ({known}); see `mace-cl inspect`")
+    if not form.name:
+        raise UnsupportedError(f"{name}: is a {form.title}, which mace-cl does not read yet; export it as ONNX")
+    missing = [package for package in form.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UnsupportedError(
+            f"{name}: is a {form.title}, and reading it needs the package {', '.join(missing)}; "
+            f"pip install 'mace-cl[{form.extra}]'"
+        )
+    model: ir.Model = importlib.import_module(f"mace_cl.frontends.{form.name}").load(source, shapes or {})
+    if outputs:
+        cut(model, outputs, name)
+    return model
+
+
+def as_onnx(model: ir.Model, source: Path | bytes, outputs: Sequence[str] = ()) -> Path | bytes | None:
+    """What `load` gave of ``source``, for another engine: the source itself where it is ONNX and not cut.
+
+    None where it is too large for one protobuf message.
+    """
+    with opened(source) as view:
+        if sniff_onnx(view) and not outputs:
+            return source
+    try:
+        data: bytes = ir.to_proto(model).SerializeToString()
+    except ValueError:  # protobuf's limit of 2 GB
+        return None
+    return data
