@@ -11,6 +11,7 @@ from mace_cl.kernels.epilogue import Epilogue
 from mace_cl.kernels.gather import Gather
 from mace_cl.kernels.instance_norm import InstanceNorm
 from mace_cl.kernels.layer_norm import LayerNorm
+from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.matmul import MatMul
 from mace_cl.kernels.pool import Pool2D
 from mace_cl.kernels.reduce import Reduce
@@ -44,7 +45,15 @@ PROBLEMS: dict[str, Problem] = {
         4, (1, 2, 3, 3, 4), (Access((72, 36, 12, 4, 1)),) * 2, Expr.of("exp"), mask=(2, 2)
     ),
     "elementwise_transpose": Elementwise(4, (4, 6), (Access((1, 4)), Access((6, 1)))),
-    "gather": Gather(4, 2, 5, 3, 4, "long"),
+    "gather": Gather(2, 5, 3, 4, "float32", "int64"),
+    "map": Map(
+        "where",
+        (3, 5),
+        (Operand("bool", Access((1, 0))), Operand("float16", Access((5, 1))), Operand("float32")),
+        Operand("int64", Access((5, 1))),
+        "r = a0 ? (long)a1 : (long)x2[i1];",
+    ),
+    "map_stores": Map("cast", (4,), (Operand("float64", Access((1,))),), Operand("bfloat16", Access((1,))), "r = a0;"),
     "instance_norm": InstanceNorm(4, 1, 6, 9, 1e-5, RELU),
     "layer_norm": LayerNorm(4, 3, 8, 1e-5),
     "layer_norm_unaligned": LayerNorm(4, 3, 7, 1e-5, shifted=False),

@@ -14,7 +14,7 @@ import onnx
 import onnx.parser
 import onnx.shape_inference
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from mace_cl.bind import bind, by_rule
 from mace_cl.compiler import prepare, traits_of
@@ -116,7 +116,7 @@ def model_of(*cases: Case) -> onnx.ModelProto:
             else:
                 constants.append(numpy_helper.from_array(array, prefix + name))
         ends = [name for name in (*made, *one.values) if name.startswith("y")]
-        outputs += [helper.make_tensor_value_info(prefix + name, TensorProto.FLOAT, None) for name in ends]
+        outputs += [onnx.ValueInfoProto(name=prefix + name) for name in ends]
     graph = helper.make_graph(nodes, cases[0].name, inputs, outputs, constants)
     opset = helper.make_opsetid("", cases[0].opset)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=8, producer_name="mace-cl tests")

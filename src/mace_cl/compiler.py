@@ -28,7 +28,7 @@ from mace_cl.runtime.build import Built, Progress, compile_units
 from mace_cl.runtime.child import Child, ChildError
 from mace_cl.schedule import Schedule
 
-__all__ = ["PRODUCER", "Prepared", "build", "prepare", "program", "traits_of"]
+__all__ = ["PRODUCER", "Prepared", "build", "layout_of", "prepare", "program", "traits_of"]
 
 PRODUCER = f"mace-cl {__version__}"
 _NEAR_CACHE = 1 << 20
@@ -55,6 +55,11 @@ def traits_of(device: Device) -> Traits:
     return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu")
 
 
+def layout_of(device: Device) -> Layout:
+    """The layout family of plans for a device."""
+    return Layout(block_for(device), max(128, device.base_align), "cl_khr_fp64" in device.extensions)
+
+
 def prepare(
     source: Path | bytes,
     device: Device,
@@ -78,7 +83,7 @@ def prepare(
         report("optimising the graph", 1, 3)
         model = optimise(model)
         report("planning kernels and memory", 2, 3)
-        plan = lower(model, Layout(block_for(device), max(128, device.base_align)))
+        plan = lower(model, layout_of(device))
         schedule, constants = bind(plan, traits_of(device), choose, algorithm)
     except MaceClError:
         raise

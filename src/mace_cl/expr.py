@@ -51,6 +51,11 @@ def _clip(x: Array, low: float, high: float) -> Array:
     return np.where(np.isnan(x), x, np.clip(x, low, high))
 
 
+def _shrink(x: Array, threshold: float, bias: float) -> Array:
+    moved = np.where(x > threshold, x - np.float32(bias), x + np.float32(bias))
+    return np.where(np.abs(x) <= threshold, np.float32(0), moved)
+
+
 def _erf(x: Array) -> Array:
     values: Array = np.vectorize(math.erf, otypes=[np.float32])(x)
     return values
@@ -76,12 +81,32 @@ OPERATIONS: dict[str, Operation] = {
     "round": Operation(1, "rint({0})", np.rint),
     "sin": Operation(1, "sin({0})", np.sin),
     "cos": Operation(1, "cos({0})", np.cos),
+    "tan": Operation(1, "tan({0})", np.tan),
+    "asin": Operation(1, "asin({0})", np.arcsin),
+    "acos": Operation(1, "acos({0})", np.arccos),
+    "atan": Operation(1, "atan({0})", np.arctan),
+    "sinh": Operation(1, "sinh({0})", np.sinh),
+    "cosh": Operation(1, "cosh({0})", np.cosh),
+    "asinh": Operation(1, "asinh({0})", np.arcsinh),
+    "acosh": Operation(1, "acosh({0})", np.arccosh),
+    "atanh": Operation(1, "atanh({0})", np.arctanh),
+    "sign": Operation(1, "({0} != {0} ? {0} : sign({0}))", np.sign),
     "erf": Operation(1, "erf({0})", _erf),
     "tanh": Operation(1, "tanh({0})", np.tanh),
     "relu": Operation(1, "(({V})(0.0f) > {0} ? ({V})(0.0f) : {0})", lambda a: np.maximum(a, 0)),
     "clip": Operation(1, "({p1} < ({p0} > {0} ? {p0} : {0}) ? {p1} : ({p0} > {0} ? {p0} : {0}))", _clip, attributes=2),
     "leaky_relu": Operation(
         1, "(({V})(0.0f) > {0} ? {p0} * {0} : {0})", lambda a, s: np.where(a < 0, a * s, a), attributes=1
+    ),
+    "prelu": Operation(2, "(({V})(0.0f) > {0} ? {1} * {0} : {0})", lambda a, s: np.where(a < 0, a * s, a)),
+    "threshold": Operation(
+        1, "({p0} >= {0} ? ({V})(0.0f) : {0})", lambda a, t: np.where(a <= t, np.float32(0), a), attributes=1
+    ),
+    "shrink": Operation(
+        1,
+        "({0} > {p0} ? {0} - {p1} : (-{p0} > {0} ? {0} + {p1} : ({0} != {0} ? {0} : ({V})(0.0f))))",
+        _shrink,
+        attributes=2,
     ),
     "elu": Operation(
         1,

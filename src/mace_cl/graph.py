@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["DOMAIN", "array_of", "attribute", "describe", "is_used", "nodes_of", "static_shape"]
+__all__ = ["DOMAIN", "array_of", "attribute", "describe", "is_fp32", "is_used", "nodes_of", "static_shape"]
 
 DOMAIN = "mace_cl"
 """Domain of the ops that only mace-cl's passes make."""
@@ -25,6 +25,11 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
         return None
     return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
+
+
+def is_fp32(value: ir.Value | None) -> bool:
+    """Whether kernels compute the value in fp32, as they do all floats but doubles."""
+    return value is not None and value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def is_used(value: ir.Value) -> bool:

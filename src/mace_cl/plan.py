@@ -38,11 +38,13 @@ Size3 = tuple[int, int, int]
 class Layout:
     """A layout family: activations are NCHWc with ``block`` channels together, fp32.
 
-    ``view_alignment`` is the alignment in bytes that a part of a buffer needs to be an argument.
+    ``view_alignment`` is the alignment in bytes that a part of a buffer needs to be an argument;
+    ``doubles`` says whether kernels can compute in float64.
     """
 
     block: int
     view_alignment: int
+    doubles: bool = True
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from mace_cl.errors import InputError, ModelError, UnsupportedError
 from mace_cl.frontends.onnx import external_files, load
 from mace_cl.graph import static_shape
 from mace_cl.identity import model_sha256
+from mace_cl.lower import lower
 from mace_cl.passes.pipeline import optimise
+from mace_cl.plan import Layout
 from support import case, filled, model_of
 
 CONV = model_of(case("conv", "c = Conv(x, w) y = Relu(c)", x=(1, 3, 5, 5), w=(4, 3, 3, 3)))
@@ -220,15 +222,15 @@ class TestUnsupported:
             plan(model_of(case("det", "y = Det(x)", x=(3, 3))))
 
     def test_all_nodes_are_named(self) -> None:
-        body = " ".join(f"a{number} = Det(x{number}) y{number} = Acos(a{number})" for number in range(3))
+        body = " ".join(f"a{number} = Det(x{number}) y{number} = Det(x{number})" for number in range(3))
         with pytest.raises(UnsupportedError) as caught:
             plan(model_of(case("many", body, x0=(2, 2), x1=(3, 3), x2=(4, 4))))
         for number in (1, 3, 5):
-            assert f"node 'many.{number}' (op Acos)" in str(caught.value)
+            assert f"node 'many.{number}' (op Det)" in str(caught.value)
 
     def test_many_are_counted(self) -> None:
-        body = " ".join(f"y{number} = Acos<>(x{number})".replace("<>", "") for number in range(11))
-        inputs: dict[str, Any] = {f"x{number}": (number + 1,) for number in range(11)}
+        body = " ".join(f"y{number} = Det(x{number})" for number in range(11))
+        inputs: dict[str, Any] = {f"x{number}": (number + 1, number + 1) for number in range(11)}
         with pytest.raises(UnsupportedError, match="and 3 more: mace-cl has no OpenCL kernel"):
             plan(model_of(case("many", body, **inputs)))
 
@@ -263,13 +265,20 @@ class TestUnsupported:
         assert "node 'conv." in str(caught.value)
 
     def test_type(self) -> None:
-        model = model_of(case("double", "a = Relu(x) y = Cast<to=1>(a)", x=np.zeros((2, 3))))
-        with pytest.raises(UnsupportedError, match=r"op Cast"):
+        model = model_of(
+            case("integers", "y = Resize(x, , s)", x=np.zeros((1, 2, 4, 4), np.int32), s=[1.0, 1.0, 2.0, 2.0])
+        )
+        with pytest.raises(UnsupportedError, match=r"op Resize.*'x' is int32, and the op runs on float32"):
             plan(model)
-        ports = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [2]) for name in ("x", "y")]
+        ports = [helper.make_tensor_value_info(name, TensorProto.COMPLEX64, [2]) for name in ("x", "y")]
         graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
-        with pytest.raises(UnsupportedError, match=r"input 'x': 'x' is DOUBLE.*Convert the model to float32"):
+        with pytest.raises(UnsupportedError, match=r"input 'x': 'x' is complex64.*Convert that part"):
             plan(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+    def test_no_doubles(self) -> None:
+        model = model_of(case("double", "y = Exp(x)", x=np.zeros((2, 3))))
+        with pytest.raises(UnsupportedError, match=r"'x' is float64, in which kernels can't compute on this device"):
+            lower(optimise(load(model.SerializeToString())), Layout(8, 128, doubles=False))
 
     def test_empty_tensor(self) -> None:
         with pytest.raises(UnsupportedError, match="tensor 'x' has no elements"):

@@ -14,6 +14,7 @@ from mace_cl.ops import (
     matmul,
     movement,
     normalization,
+    pointwise,
     pooling,
     reduction,
     resizing,
@@ -27,6 +28,7 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     (DOMAIN, "Elementwise"): elementwise.lower,
     (DOMAIN, "Linear"): convolution.lower_linear,
     ("", "AveragePool"): pooling.lower_pool,
+    ("", "Cast"): pointwise.lower_cast,
     ("", "Concat"): movement.lower_concat,
     ("", "Conv"): convolution.lower_conv,
     ("", "Expand"): movement.lower_expand,
@@ -52,7 +54,17 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     ("", "Split"): movement.lower_split,
     ("", "Transpose"): movement.lower_transpose,
     ("", "Upsample"): resizing.lower_resize,
+    **{("", name): pointwise.lower_pointwise for name in pointwise.POINTWISE},
 }
+
+TYPED: frozenset[tuple[str, str]] = frozenset(
+    ("", name)
+    for name in (
+        "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose",
+        *pointwise.POINTWISE,
+    )
+)  # fmt: skip
+"""Ops that look at the types of their operands themselves; all others run on fp32 alone."""
 
 EPILOGUE_OPS: dict[tuple[str, str], int] = {
     (DOMAIN, "Linear"): -1,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from mace_cl.errors import ModelError, UnsupportedError
 from mace_cl.graph import array_of, attribute, describe, nodes_of, static_shape
-from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
+from mace_cl.kernels.elementwise import COPY, Access, Elementwise
+from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.reorder import Reorder
+from mace_cl.kernels.types import OPENCL_TYPES, computed, item_bytes
 from mace_cl.kernels.views import blocked_floats
 from mace_cl.kernels.windows import Window
 from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Problem, Region
@@ -19,15 +20,14 @@ from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Problem, Region
 __all__ = ["Builder"]
 
 _FLOAT = 4
-_POSITIONS = {ir.DataType.INT32: 4, ir.DataType.INT64: 8}
-"""Integer inputs of the model, for ops that take positions, and the bytes of an element."""
 
 
 class Builder:
     """The plan under construction.
 
     Each value of the graph has a region per layout in which it is at hand: ``nchw`` (row-major, any
-    rank) or ``blocked`` (NCHWc, rank 4).  Asking for another layout emits the conversion, once.
+    rank) or ``blocked`` (NCHWc, rank 4, fp32).  Asking for another layout emits the conversion, once.
+    Elements are of the type that `kernels.types.computed` gives: tensors of halves lie as fp32.
     """
 
     def __init__(self, layout: Layout, opset: int) -> None:
@@ -58,48 +58,84 @@ class Builder:
             )
         return shape
 
+    def stored_type(self, value: ir.Value) -> str:
+        """The type that the model gives the value, as NumPy names it."""
+        return "float32" if value.dtype is None else str(value.dtype.numpy())
+
+    def type(self, value: ir.Value | None) -> str:
+        """The type in which the value is computed, as `kernels.types` names it.
+
+        Raises:
+            UnsupportedError: kernels have no such type.
+        """
+        assert value is not None
+        name = "float32" if value.dtype is None else value.dtype.name.lower()
+        name = {"float": "float32", "double": "float64"}.get(name, name)
+        kind = computed(name)
+        if kind not in OPENCL_TYPES or (kind == "float64" and not self.layout.doubles):
+            producer = value.producer()
+            where = describe(producer) if producer is not None else f"input {value.name!r}"
+            raise UnsupportedError(
+                f"{where}: {value.name!r} is {name}, in which kernels can't compute on this device. "
+                "Convert that part of the model to float32 or an integer type, or remove it"
+            )
+        return kind
+
+    def input(self, value: ir.Value) -> Region:
+        """Where an input of the model is given, in the type it is stored in."""
+        stored = self.stored_type(value)
+        if self.type(value) == stored:
+            return self.allocate(value, "nchw")
+        given = self.scratch(value.name or "", math.prod(self.shape(value)) * item_bytes(stored))
+        self._restore(value, given, self.allocate(value, "nchw"), stored, self.type(value))
+        return given
+
+    def output(self, value: ir.Value) -> Region:
+        """Where an output of the model is to be read, in the type it is stored in."""
+        stored, region = self.stored_type(value), self.region(value)
+        if self.type(value) == stored:
+            return region
+        wanted = self.scratch(value.name or "", math.prod(self.shape(value)) * item_bytes(stored))
+        self._restore(value, region, wanted, self.type(value), stored)
+        return wanted
+
+    def _restore(self, value: ir.Value, source: Region, target: Region, old: str, new: str) -> None:
+        dims, whole = (math.prod(self.shape(value)),), Access((1,))
+        problem = Map("cast", dims, (Operand(old, whole),), Operand(new, whole), "r = a0;")
+        self._emit(problem, [source], target, f"store {value.name} as {new}")
+
     def has(self, value: ir.Value, layout: str) -> bool:
         """Whether the value is at hand in that layout without conversion."""
         return layout in self._regions.get(value, {})
 
     def allocate(self, value: ir.Value, layout: str) -> Region:
         """A new buffer for a result."""
-        shape = self.shape(value)
-        floats = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else int(np.prod(shape))
-        region = self.scratch(value.name or "", floats * self._item(value) // _FLOAT)
+        region = self.scratch(value.name or "", self._size(value, layout))
         self.place(value, layout, region)
         return region
 
-    def scratch(self, name: str, floats: int) -> Region:
-        """A new buffer that is no value of the graph."""
-        if floats == 0:
+    def scratch(self, name: str, size: int) -> Region:
+        """A new buffer of ``size`` bytes that is no value of the graph."""
+        if size == 0:
             raise UnsupportedError(f"tensor {name!r} has no elements; mace-cl does not run empty tensors yet")
-        self.buffers.append(Buffer(name, floats * _FLOAT))
-        return Region(len(self.buffers) - 1, 0, floats * _FLOAT)
+        self.buffers.append(Buffer(name, size))
+        return Region(len(self.buffers) - 1, 0, size)
+
+    def _size(self, value: ir.Value, layout: str) -> int:
+        """Bytes of the value in that layout."""
+        shape = self.shape(value)
+        elements = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
+        return elements * item_bytes(self.type(value))
 
     def place(self, value: ir.Value, layout: str, region: Region) -> None:
         """Say that the value lies in ``region``; used for views that need no kernel."""
-        positions = value.dtype in _POSITIONS and value.is_graph_input()
-        if value.dtype not in (None, ir.DataType.FLOAT) and not positions:
-            producer = value.producer()
-            where = describe(producer) if producer is not None else f"input {value.name!r}"
-            raise UnsupportedError(
-                f"{where}: {value.name!r} is {value.dtype}; mace-cl runs float32 tensors so far. "
-                "Convert the model to float32, or remove this part from it"
-            )
-        shape = self.shape(value)
-        floats = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
-        if region.size != floats * self._item(value):
+        size = self._size(value, layout)
+        if region.size != size:
             raise ModelError(
-                f"{value.name!r} of shape {shape} can't be a view of {region.size // _FLOAT} elements: the model "
-                "contradicts itself; export it again"
+                f"{value.name!r} of shape {self.shape(value)} takes {size} bytes and can't be a view of "
+                f"{region.size}: the model contradicts itself; export it again"
             )
         self._regions.setdefault(value, {})[layout] = region
-
-    @staticmethod
-    def _item(value: ir.Value) -> int:
-        """Bytes of one element."""
-        return _POSITIONS.get(value.dtype, _FLOAT) if value.dtype is not None else _FLOAT
 
     def expect(self, node: ir.Node, value: ir.Value | None, shape: Sequence[int]) -> None:
         """Refuse an operand of another shape, which kernels would read out of bounds.
@@ -135,16 +171,20 @@ class Builder:
         array = array_of(value)
         if array is not None:
             target = self.allocate(value, "nchw")
-            dims = array.shape or (1,)
-            same = Access(contiguous(dims))
-            self._emit(
-                Elementwise(self.block, dims, (same, same)), [self.constant(value)], target, f"copy {value.name}"
-            )
+            whole = Access((1,))
+            problem = self.copy(self.type(value), whole, whole, (max(1, array.size),))
+            self._emit(problem, [self.constant(value)], target, f"copy {value.name}")
             return target
         return self._convert(value, known["blocked"], "nchw")
 
+    def copy(self, kind: str, source: Access, result: Access, dims: Sequence[int]) -> Problem:
+        """The kernel that copies elements of type ``kind`` from one access to another."""
+        if kind == "float32":
+            return Elementwise(self.block, tuple(dims), (source, result), COPY)
+        return Map("copy", tuple(dims), (Operand(kind, source),), Operand(kind, result), "r = a0;")
+
     def blocked(self, value: ir.Value) -> Region:
-        """The value in the blocked layout; its rank is 4."""
+        """The value in the blocked layout; its rank is 4 and it is computed in fp32."""
         known = self._regions.setdefault(value, {})
         return known["blocked"] if "blocked" in known else self._convert(value, self.region(value), "blocked")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -60,36 +61,96 @@ def _hard_swish(node: ir.Node) -> Expr:
     return Expr(1, (*_linear_clip(1 / 6, 0.5), Instruction("mul", (0, 2))))
 
 
+def _gelu(node: ir.Node) -> Expr:
+    if attribute(node, "approximate", "none") == "tanh":
+        cube = (Instruction("mul", (0, 0)), Instruction("linear", (1,), (0.044715, 1.0)), Instruction("mul", (0, 2)))
+        gate = (Instruction("linear", (3,), (math.sqrt(2 / math.pi), 0.0)), Instruction("tanh", (4,)))
+        return Expr(1, (*cube, *gate, Instruction("linear", (5,), (0.5, 0.5)), Instruction("mul", (0, 6))))
+    gate = (Instruction("linear", (0,), (math.sqrt(0.5), 0.0)), Instruction("erf", (1,)))
+    return Expr(1, (*gate, Instruction("linear", (2,), (0.5, 0.5)), Instruction("mul", (0, 3))))
+
+
+def _selu(node: ir.Node) -> Expr:
+    """The defaults are those of the operator, rounded to fp32."""
+    alpha, gamma = attribute(node, "alpha", 1.67326319217681884765625), attribute(node, "gamma", 1.05070102214813232)
+    return Expr(1, (Instruction("elu", (0,), (alpha,)), Instruction("linear", (1,), (gamma, 0.0))))
+
+
+def _celu(node: ir.Node) -> Expr:
+    alpha = attribute(node, "alpha", 1.0)
+    scaled = Instruction("linear", (0,), (1 / alpha, 0.0))
+    return Expr(1, (scaled, Instruction("elu", (1,), (1.0,)), Instruction("linear", (2,), (alpha, 0.0))))
+
+
+def _swish(node: ir.Node) -> Expr:
+    scaled = Instruction("linear", (0,), (attribute(node, "alpha", 1.0), 0.0))
+    return Expr(1, (scaled, Instruction("sigmoid", (1,)), Instruction("mul", (0, 2))))
+
+
+def _mish(node: ir.Node) -> Expr:
+    return Expr(1, (Instruction("softplus", (0,)), Instruction("tanh", (1,)), Instruction("mul", (0, 2))))
+
+
+def _softsign(node: ir.Node) -> Expr:
+    return Expr(1, (Instruction("abs", (0,)), Instruction("linear", (1,), (1.0, 1.0)), Instruction("div", (0, 2))))
+
+
+def _mean(node: ir.Node) -> Expr | None:
+    total = _chain("add")(node)
+    assert total is not None
+    return Expr(1, (Instruction("linear", (0,), (1 / len(node.inputs), 0.0)),)).substitute(0, total)
+
+
 EXPRESSIONS: dict[str, Callable[[ir.Node], Expr | None]] = {
     "Abs": _same("abs"),
+    "Acos": _same("acos"),
+    "Acosh": _same("acosh"),
     "Add": _same("add"),
+    "Asin": _same("asin"),
+    "Asinh": _same("asinh"),
+    "Atan": _same("atan"),
+    "Atanh": _same("atanh"),
     "Ceil": _same("ceil"),
+    "Celu": _celu,
     "Clip": _clip,
     "Cos": _same("cos"),
+    "Cosh": _same("cosh"),
     "Div": _same("div"),
     "Elu": lambda node: Expr.of("elu", attribute(node, "alpha", 1.0)),
     "Erf": _same("erf"),
     "Exp": _same("exp"),
     "Floor": _same("floor"),
+    "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _hard_swish,
     "LeakyRelu": lambda node: Expr.of("leaky_relu", attribute(node, "alpha", 0.01)),
     "Log": _same("log"),
     "Max": _chain("max"),
+    "Mean": _mean,
     "Min": _chain("min"),
+    "Mish": _mish,
     "Mul": _same("mul"),
     "Neg": _same("neg"),
+    "PRelu": _same("prelu"),
     "Pow": _same("pow"),
     "Reciprocal": _same("reciprocal"),
     "Relu": _same("relu"),
     "Round": _same("round"),
+    "Selu": _selu,
+    "Shrink": lambda node: Expr.of("shrink", attribute(node, "lambd", 0.5), attribute(node, "bias", 0.0)),
     "Sigmoid": _same("sigmoid"),
+    "Sign": _same("sign"),
     "Sin": _same("sin"),
+    "Sinh": _same("sinh"),
     "Softplus": _same("softplus"),
+    "Softsign": _softsign,
     "Sqrt": _same("sqrt"),
     "Sub": _same("sub"),
     "Sum": _chain("add"),
+    "Swish": _swish,
+    "Tan": _same("tan"),
     "Tanh": _same("tanh"),
+    "ThresholdedRelu": lambda node: Expr.of("threshold", attribute(node, "alpha", 1.0)),
 }
 
 

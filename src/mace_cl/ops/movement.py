@@ -13,8 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from mace_cl.graph import array_of, attribute, is_used
-from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
+from mace_cl.kernels.elementwise import Access, contiguous
 from mace_cl.kernels.gather import Gather
+from mace_cl.kernels.types import item_bytes
 from mace_cl.ops.builder import Builder
 from mace_cl.plan import Constant, Region
 
@@ -37,7 +38,7 @@ def _copy(
     builder: Builder, node: ir.Node, operand: Region | Constant, source: Access, target: Region, result: Access,
     dims: Sequence[int],
 ) -> None:  # fmt: skip
-    builder.emit(Elementwise(builder.block, tuple(dims), (source, result)), [operand], target, node)
+    builder.emit(builder.copy(builder.type(node.outputs[0]), source, result, dims), [operand], target, node)
 
 
 def lower_transpose(builder: Builder, node: ir.Node) -> None:
@@ -86,12 +87,12 @@ def lower_concat(builder: Builder, node: ir.Node) -> None:
     target = builder.allocate(y, layout)
     outer = int(np.prod(shape[:axis], initial=1))
     total = int(np.prod(shape[axis:]))
-    at = 0
+    at, item = 0, item_bytes(builder.type(y))
     for value in inputs:
         size = int(np.prod(builder.shape(value)[axis:]))
         source = builder.blocked(value) if blocked else builder.plain(value)
-        if outer == 1 and at * 4 % builder.layout.view_alignment == 0:
-            part = Region(target.buffer, target.offset + at * 4, size * 4)
+        if outer == 1 and at * item % builder.layout.view_alignment == 0:
+            part = Region(target.buffer, target.offset + at * item, size * item)
             _copy(builder, node, source, Access((1,)), part, Access((1,)), (size,))
         else:
             _copy(builder, node, source, Access((size, 1)), target, Access((total, 1), at), (outer, size))
@@ -105,9 +106,10 @@ def _strided(
     wanted = contiguous(dims)
     dense = all(size == 1 or step == want for size, step, want in zip(dims, strides, wanted, strict=True))
     operand = builder.plain(x)
-    if dense and isinstance(operand, Region) and offset * 4 % builder.layout.view_alignment == 0:
-        size = int(np.prod(dims, initial=1)) * 4
-        builder.place(y, "nchw", Region(operand.buffer, operand.offset + offset * 4, size))
+    item = item_bytes(builder.type(x))
+    if dense and isinstance(operand, Region) and offset * item % builder.layout.view_alignment == 0:
+        size = int(np.prod(dims, initial=1)) * item
+        builder.place(y, "nchw", Region(operand.buffer, operand.offset + offset * item, size))
         return
     target = builder.allocate(y, "nchw")
     _copy(builder, node, operand, Access(tuple(strides), offset), target, Access(wanted), dims)
@@ -190,10 +192,9 @@ def lower_gather(builder: Builder, node: ir.Node) -> None:
         moved = [*strides[:axis], *step, *strides[axis + 1 :]]
         _strided(builder, node, x, y, flat[0] * strides[axis], moved, builder.shape(y))
         return
-    kind = "int" if where.dtype == ir.DataType.INT32 else "long"
-    count = math.prod(builder.shape(where))
     problem = Gather(
-        builder.block, math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), count, kind
+        math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]), math.prod(builder.shape(where)),
+        builder.type(x), builder.type(where),
     )  # fmt: skip
     operands = [builder.plain(x), builder.plain(where)]
     builder.emit(problem, operands, builder.allocate(y, "nchw"), node)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from mace_cl.graph import DOMAIN, array_of, attribute, is_used, nodes_of, static_shape
+from mace_cl.graph import DOMAIN, array_of, attribute, is_fp32, is_used, nodes_of, static_shape
 from mace_cl.passes.rewrite import add_constant, replace
 
 __all__ = ["CanonicalPass", "explicit_pads"]
@@ -46,6 +46,7 @@ def _batch_normalization(node: ir.Node) -> bool:
     shape = static_shape(x) if x is not None else None
     if (
         shape is None
+        or not is_fp32(x)
         or scale is None
         or bias is None
         or mean is None
@@ -94,7 +95,12 @@ def _gemm(node: ir.Node) -> bool:
     weights = array_of(node.inputs[1])
     given = node.inputs[2] if len(node.inputs) > 2 else None
     bias = array_of(given)
-    if weights is None or attribute(node, "transA", 0) or (given is not None and bias is None):
+    if (
+        weights is None
+        or not is_fp32(node.inputs[0])
+        or attribute(node, "transA", 0)
+        or (given is not None and bias is None)
+    ):
         return False
     if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
         return False
@@ -110,7 +116,7 @@ def _gemm(node: ir.Node) -> bool:
 
 def _matmul(node: ir.Node) -> bool:
     weights, shape = array_of(node.inputs[1]), static_shape(node.inputs[0])
-    if weights is None or weights.ndim != 2 or shape is None or len(shape) < 2:
+    if weights is None or not is_fp32(node.inputs[0]) or weights.ndim != 2 or shape is None or len(shape) < 2:
         return False
     matrix = add_constant(_graph(node), f"{node.outputs[0].name}.matrix", weights.T)
     replace(node, "Linear", [node.inputs[0], matrix], {}, DOMAIN)
@@ -123,7 +129,13 @@ def _reduce_mean(node: ir.Node) -> bool:
     if axes is None and len(node.inputs) > 1:
         given = array_of(node.inputs[1])
         axes = None if given is None else given.tolist()
-    if shape is None or axes is None or len(shape) != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
+    if (
+        shape is None
+        or not is_fp32(node.inputs[0])
+        or axes is None
+        or len(shape) != 4
+        or sorted(axis % 4 for axis in axes) != [2, 3]
+    ):
         return False
     if attribute(node, "keepdims", 1):
         replace(node, "GlobalAveragePool", [node.inputs[0]], {})

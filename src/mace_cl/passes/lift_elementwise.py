@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mace_cl.expr import Expr, Instruction
-from mace_cl.graph import DOMAIN, array_of
+from mace_cl.graph import DOMAIN, array_of, is_fp32
 from mace_cl.ops.elementwise import expression
 from mace_cl.passes.rewrite import replace
 
@@ -13,7 +13,7 @@ __all__ = ["LiftElementwisePass"]
 
 
 class LiftElementwisePass(ir.passes.InPlacePass):
-    """After it, every float elementwise op of the model is ``mace_cl::Elementwise``."""
+    """After it, every elementwise op of the model that is computed in fp32 is ``mace_cl::Elementwise``."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         lifted = [_lift(node) for node in list(model.graph)]
@@ -21,12 +21,14 @@ class LiftElementwisePass(ir.passes.InPlacePass):
 
 
 def _lift(node: ir.Node) -> bool:
-    if node.domain != "" or node.outputs[0].dtype != ir.DataType.FLOAT:
+    if node.domain != "":
         return False
     expr = expression(node)
     if expr is None:
         return False
     inputs = list(node.inputs[: expr.arity])
+    if not all(is_fp32(value) for value in (node.outputs[0], *inputs)):
+        return False
     for position in range(len(inputs) - 1, -1, -1):
         array = array_of(inputs[position])
         if array is not None and array.size == 1 and expr.arity > 1:

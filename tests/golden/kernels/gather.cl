@@ -1,8 +1,4 @@
 // gather {'rows': 1}, grid (4, 2, 1) of (1, 1, 1)
-#pragma OPENCL FP_CONTRACT ON
-#define vec float4
-#define LOAD(p) (*(__global const vec *)(p))
-#define STORE(p, v) (*(__global vec *)(p) = (v))
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void gather(__global const float *restrict x, __global const long *restrict positions, __global float *restrict y) {
   const int begin = get_global_id(0) * 1, outer = get_global_id(1);
