@@ -35,7 +35,8 @@ class Keep(logging.Handler):
         warnings.append(record.getMessage())
 
 logging.getLogger("mace_cl").addHandler(Keep(logging.WARNING))
-from mace_cl import Runtime, compiler, start
+from mace_cl import Runtime, compiler
+from mace_cl.runtime import compile as build
 
 compiled = []
 
@@ -49,8 +50,7 @@ def counted(real):
         return built
     return compile_units
 
-start.compile_units = counted(start.compile_units)
-compiler.compile_units = counted(compiler.compile_units)
+build.compile_units = compiler.compile_units = counted(build.compile_units)
 while asked["gate"] and not os.path.exists(asked["gate"]):
     time.sleep(0.005)
 

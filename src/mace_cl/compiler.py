@@ -24,8 +24,9 @@ from mace_cl.lower import Algorithm, estimated, lower
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
-from mace_cl.runtime.build import Built, Progress, compile_units
+from mace_cl.runtime.build import Progress
 from mace_cl.runtime.child import Child, ChildError
+from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.schedule import Schedule
 
 __all__ = ["PRODUCER", "Prepared", "build", "layout_of", "prepare", "program", "traits_of"]
@@ -103,7 +104,7 @@ def build(
     """Build all kernels, and meanwhile ask ONNX Runtime, if it is installed, for the golden outputs.
 
     Raises:
-        DeviceError, BuildError: as `mace_cl.runtime.build.compile_units`.
+        DeviceError, BuildError: as `mace_cl.runtime.compile.compile_units`.
     """
     with _Reference(prepared) as reference:
         built = compile_units(device, prepared.schedule, jobs, progress)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -19,15 +19,21 @@ from mace_cl.device import find
 from mace_cl.device.device import Device
 from mace_cl.errors import InputError, StorageError
 from mace_cl.identity import model_sha256
+from mace_cl.keeping import save_weights, signer
+from mace_cl.loading import checked
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, is_program, write
 from mace_cl.program.policy import open_trusted
 from mace_cl.program.program import ModelIdentity, Pairs, Target
 from mace_cl.program.proofs import proof
-from mace_cl.runtime.build import Built, Progress
+from mace_cl.request import Clock, Request, Shapes, access, proofs
+from mace_cl.runtime.build import Progress
 from mace_cl.schedule import Port
 from mace_cl.settings import Settings
-from mace_cl.start import Clock, Request, Shapes, access, checked, proofs, save_weights, signer, start
+from mace_cl.start import start
+
+if TYPE_CHECKING:
+    from mace_cl.runtime.compile import Built
 
 __all__ = ["Compiled", "Runtime", "compile_for", "compile_model", "opened_if_program", "request_for", "shape_options"]
 

@@ -125,7 +125,7 @@ def test_these_forgeries_are_deadly(compiled: bytes, tmp_path: Path, change: Cha
     """What the guard is for: without it, where drivers die of a damaged binary, this process would."""
     forge(compiled, tmp_path / "net.bin", change)
     code = (
-        "import sys, mace_cl.start as start; start.Proofs.known = lambda *_: True; "
+        "import sys; from mace_cl.program.proofs import Proofs; Proofs.known = lambda *_: True; "
         f"from mace_cl import Runtime; r = Runtime({str(tmp_path / 'net.bin')!r}, device={device.runtime!r}); "
         "sys.exit(0 if r.decision.code == 'driver-refused' else 9)"
     )

@@ -16,7 +16,7 @@ from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.errors import BuildError
 from mace_cl.program.format import read, write
-from mace_cl.runtime.build import compile_units
+from mace_cl.runtime.compile import compile_units
 from mace_cl.schedule import Kernel
 from support import case, difference, model_of
 

@@ -19,8 +19,9 @@ from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.program.format import read, write
 from mace_cl.program.program import Program, Target
-from mace_cl.runtime.build import Built, build_source
+from mace_cl.runtime.build import build_source
 from mace_cl.runtime.child import Child
+from mace_cl.runtime.compile import Built
 from mace_cl.runtime.golden import MOST_VALUES, compare, expected, golden_inputs, sample
 from mace_cl.runtime.worker import complete_binary
 from mace_cl.schedule import Schedule

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import mace_cl
-from mace_cl import Runtime, start
+from mace_cl import Runtime, keeping
 from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.device.signature import Signature
@@ -176,12 +176,13 @@ def signed(program: Program, **values: str) -> Program:
 
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     from mace_cl import compiler
+    from mace_cl.runtime import compile as build
 
     def refuse(*_: object) -> None:
         raise AssertionError("something was compiled")
 
     monkeypatch.setattr(compiler, "compile_units", refuse)
-    monkeypatch.setattr(start, "compile_units", refuse)
+    monkeypatch.setattr(build, "compile_units", refuse)
 
 
 Begin = Callable[[Path], Runtime]
@@ -295,7 +296,7 @@ class TestDriverUpdate:
         full = read(weights)
         weights.unlink()
         settings = Settings.load()
-        start.save_weights(settings, signed(full, driver="0.9"))
+        keeping.save_weights(settings, signed(full, driver="0.9"))
         monkeypatch.setenv("MACE_CL_REUSE", "same-gpu")
         no_compiler(monkeypatch)
         for code in ("same-gpu", "hit"):

@@ -118,7 +118,7 @@ def test_a_lock_that_is_never_freed(
     model: Path, device: Device, store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a while the process stops waiting: it runs without saving, with one warning."""
-    from mace_cl import Runtime, start
+    from mace_cl import Runtime, keeping
 
     with Runtime(model, device=device):
         pass
@@ -132,7 +132,7 @@ def test_a_lock_that_is_never_freed(
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         path.unlink()
-        monkeypatch.setattr(start, "_LOCK_SECONDS", 0.5)
+        monkeypatch.setattr(keeping, "_LOCK_SECONDS", 0.5)
         with Runtime(model, device=device) as runtime:
             assert runtime.decision.code == "no-file"
         assert not path.exists()

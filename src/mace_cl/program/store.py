@@ -22,11 +22,11 @@ from mace_cl.program.program import Pairs
 
 __all__ = ["Entry", "Store", "Swept"]
 
-_PROGRAM = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}(\.weights)?\.bin")
-_SET_ASIDE = re.compile(_PROGRAM.pattern + r"\.damaged-[0-9]+")
-_LOCK = re.compile(_PROGRAM.pattern + r"\.lock")
-_PIN = re.compile(_PROGRAM.pattern + r"\.pin")
-_TEMPORARY = re.compile(r"\.mace-cl-[0-9]+-[0-9a-f]+\.tmp")
+_PROGRAM = r"[0-9a-f]{16}-[0-9a-f]{16}(\.weights)?\.bin"
+_SET_ASIDE = _PROGRAM + r"\.damaged-[0-9]+"
+_LOCK = _PROGRAM + r"\.lock"
+_PIN = _PROGRAM + r"\.pin"
+_TEMPORARY = r"\.mace-cl-[0-9]+-[0-9a-f]+\.tmp"
 _STALE_SECONDS = 3600.0
 
 
@@ -154,7 +154,7 @@ class Store:
             StorageError: it is no program in this store, or the directory can't be written to.
         """
         marker = path.with_name(path.name + ".pin")
-        if path.parent != self.directory or not _PROGRAM.fullmatch(path.name) or not path.exists():
+        if path.parent != self.directory or not re.fullmatch(_PROGRAM, path.name) or not path.exists():
             raise StorageError(f"{path}: is no program in the store; `mace-cl store ls` lists them.")
         try:
             marker.touch() if pinned else marker.unlink(missing_ok=True)
@@ -210,7 +210,7 @@ class Store:
 
     def _abandoned(self, path: Path) -> bool:
         """Whether nobody holds the lock ``path``, if it is one."""
-        if not _LOCK.fullmatch(path.name):
+        if not re.fullmatch(_LOCK, path.name):
             return True
         with self.lock(path.with_suffix(""), 0) as held:
             return held
@@ -218,13 +218,13 @@ class Store:
     def _programs(self) -> list[tuple[Path, int, float]]:
         return sorted(self._matching(_PROGRAM), key=lambda found: (-found[2], found[0]))
 
-    def _matching(self, pattern: re.Pattern[str]) -> list[tuple[Path, int, float]]:
+    def _matching(self, pattern: str) -> list[tuple[Path, int, float]]:
         """(path, bytes, time of last use) of the regular files whose names fit."""
         found = []
         try:
             with os.scandir(self.directory) as listing:
                 for item in listing:
-                    if pattern.fullmatch(item.name):
+                    if re.fullmatch(pattern, item.name):
                         with suppress(FileNotFoundError):
                             status = item.stat(follow_symlinks=False)
                             if item.is_file(follow_symlinks=False):

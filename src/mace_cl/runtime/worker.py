@@ -18,8 +18,9 @@ import numpy as np
 from mace_cl.device import find, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, MaceClError
-from mace_cl.runtime.build import build_source, load_binary, schedule_from_request
+from mace_cl.runtime.build import build_source, load_binary
 from mace_cl.runtime.child import Report
+from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import compare, expected, golden_inputs, sample
 from mace_cl.schedule import Launch, Port, Schedule, Slot

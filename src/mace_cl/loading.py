@@ -1,0 +1,167 @@
+"""Executors from a program's part: proven ones at once, others in a child first, new ones after their self-check."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mace_cl.device.device import Device
+from mace_cl.errors import DeviceError, MaceClError
+from mace_cl.program.format import Opened
+from mace_cl.program.program import Target, Unit
+from mace_cl.request import Request
+from mace_cl.runtime.build import build_source, load_binary
+from mace_cl.runtime.executor import Executor
+
+__all__ = ["Checked", "Constants", "checked", "constants_of", "load", "prove"]
+
+_PROOF_SECONDS = 120.0
+
+Constants = NDArray[np.uint8]
+
+
+def load(request: Request, opened: Opened, target: Target, weights: memoryview | None) -> Executor:
+    """The warm path: sections are checked in a second thread while the device is set up."""
+    failures: list[MaceClError] = []
+
+    def verify() -> None:
+        try:
+            opened.verify()
+        except MaceClError as error:
+            failures.append(error)
+
+    checking = threading.Thread(target=verify)
+    checking.start()
+    try:
+        context = _context(request.device)
+        request.clock.mark("context")
+    finally:
+        checking.join()
+    request.clock.mark("checksums")
+    if failures:
+        raise failures[0]
+    return _executor(request, target, constants_of(target, weights), context)
+
+
+def prove(request: Request, opened: Opened, number: int, weights: memoryview | None) -> dict[str, Any]:
+    """What a child process found: right, wrong, refused or died."""
+    from mace_cl.runtime.child import Child, ChildError
+
+    key = opened.key() if callable(opened.key) else opened.key
+    question = {
+        "device": request.device.runtime, "signature": request.device.signature.digest(), "target": number,
+        "key": key.hex() if key else "",
+    }  # fmt: skip
+    child = Child("mace_cl.runtime.worker", "prove")
+    try:
+        return child.ask(question, [opened.view, weights or b""], timeout=_PROOF_SECONDS)
+    except ChildError as error:
+        return {"verdict": "died", "error": str(error)}
+    finally:
+        child.kill()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An executor, its part with golden values and safe kernels, and a sentence on what was wrong, if anything."""
+
+    executor: Executor
+    target: Target
+    finding: str = ""
+
+
+def checked(request: Request, target: Target, constants: Constants) -> Checked:
+    """The executor of a part, its golden vectors answered; wrong kernels are replaced by their safe variant."""
+    from mace_cl.runtime.golden import compare, expected, golden_inputs, sample
+
+    context = _context(request.device)
+    found = Checked(_executor(request, target, constants, context), target)
+    golden, inputs = expected(target.golden), golden_inputs(target.schedule.inputs)
+    outputs = found.executor.run(inputs)
+    difference = compare(golden, outputs)
+    if difference is not None:
+        found = _with_safe_kernels(request, target, constants, found.executor, context)
+        outputs = found.executor.run(inputs)
+        still = compare(golden, outputs)
+        if still is not None:
+            finding = (
+                f"Output {still.output!r} departs from the reference by {still.relative:.1e} of its largest value on "
+                f"{request.device.name}, also without the compiler's optimisations; the device's own answer is kept "
+                "as the golden one."
+            )
+            found, golden = replace(found, finding=f"{found.finding} {finding}".lstrip()), {}
+    if not golden:
+        values = tuple((name, memoryview(sample(array).tobytes())) for name, array in outputs.items())
+        oracle = ("oracle", f"device ({request.device.runtime})")
+        provenance = (oracle, *(pair for pair in found.target.provenance if pair[0] != "oracle"))
+        found = replace(found, target=replace(found.target, golden=values, provenance=provenance))
+    request.clock.mark("self-check")
+    return found
+
+
+def _with_safe_kernels(
+    request: Request, target: Target, constants: Constants, executor: Executor, context: Any
+) -> Checked:
+    from mace_cl.runtime.repair import wrong_kernels
+    from mace_cl.runtime.worker import complete_binary
+
+    schedule, device = target.schedule, request.device
+    wrong = wrong_kernels(device, context, schedule, executor, constants)
+    if not wrong:
+        return Checked(executor, target)
+    kernels = tuple(wrong)
+    names = ", ".join(schedule.kernels[index].name for index in kernels)
+    first = schedule.launches[wrong[kernels[0]]].node
+    executor.close()
+    safe = build_source(context, schedule, kernels, safe=True)
+    units = [
+        replace(unit, kernels=kept)
+        for unit in target.units
+        if (kept := tuple(index for index in unit.kernels if index not in wrong))
+    ]
+    units.append(Unit(kernels, complete_binary(device, context, schedule, kernels, safe), safe=True))
+    earlier = [value for name, value in target.provenance if name == "safe kernels"]
+    provenance = (
+        *(pair for pair in target.provenance if pair[0] != "safe kernels"),
+        ("safe kernels", ", ".join([*earlier, names])),
+    )
+    target = replace(target, units=tuple(units), provenance=provenance)
+    finding = (
+        f"{device.name} answers wrong in kernel {schedule.kernels[kernels[0]].name} ({first}) first. "
+        f"Built without the compiler's optimisations instead: {names}."
+    )
+    return Checked(_executor(request, target, constants, context), target, finding)
+
+
+def constants_of(target: Target, weights: memoryview | None) -> Constants:
+    """The packed weights inside a part, or those given."""
+    given = target.constants if target.constants is not None else weights
+    assert given is not None
+    return np.frombuffer(given, np.uint8)
+
+
+def _context(device: Device) -> Any:
+    import pyopencl as cl
+
+    try:
+        return cl.Context([device.handle])  # type: ignore[list-item]
+    except cl.Error as error:
+        raise DeviceError(
+            f"{device.name}: no context could be made: {error}; choose another device (--device)"
+        ) from error
+
+
+def _executor(request: Request, target: Target, constants: Constants, context: Any) -> Executor:
+    device, schedule = request.device, target.schedule
+    programs = []
+    for unit in target.units:
+        assert unit.binary is not None, "a part without binaries is compiled first"
+        programs.append((unit.kernels, load_binary(context, device, unit.binary, schedule.build_options)))
+    request.clock.mark("load")
+    executor = Executor(device, context, schedule, programs, constants)
+    request.clock.mark("set-up")
+    return executor
