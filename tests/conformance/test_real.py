@@ -77,12 +77,20 @@ def priors() -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("photo", "faces"), [("2", 4), ("5", 1), ("13", 2), ("20", 10)])
-@pytest.mark.parametrize("variant", ["", "_simplified"])
-def test_faces(run: Run, photo: str, faces: int, variant: str) -> None:
-    got, expected = run(f"linzaer_rfb320/version-RFB-320{variant}.onnx", f"{photo}_onnx{variant}")
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("version-RFB-320.onnx", "onnx"),
+        ("version-RFB-320_simplified.onnx", "onnx_simplified"),
+        ("RFB-320.prototxt", "caffe"),
+        ("RFB-320.caffemodel", "onnx_simplified"),
+    ],
+)
+def test_faces(run: Run, photo: str, faces: int, name: str, reference: str) -> None:
+    got, expected = run(f"linzaer_rfb320/{name}", f"{photo}_{reference}")
     agrees(got, expected)
     scores, boxes = got["scores"][0, :, 1], got["boxes"][0].astype(np.float64)
-    if variant:
+    if reference != "onnx":
         prior = priors()
         centre = prior[:, :2] + boxes[:, :2] * 0.1 * prior[:, 2:]
         size = prior[:, 2:] * np.exp(boxes[:, 2:] * 0.2)

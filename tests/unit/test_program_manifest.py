@@ -10,18 +10,21 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 
 from mace_cl.errors import DamagedError
+from mace_cl.frontends import caffe_pb2
 from mace_cl.program import manifest_pb2 as pb
 from mace_cl.program.format import PAGE, open_program, read, write
 
 SAMPLE = read(Path(__file__).parents[1] / "golden" / "program" / "format-3.bin")
-PROTO = "mace_cl/program/manifest.proto"
+PROTOS = {"mace_cl/program/manifest.proto": pb, "mace_cl/frontends/caffe.proto": caffe_pb2}
 
 
-def test_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proto", PROTOS)
+def test_generated_code_is_that_of_the_proto(proto: str, tmp_path: Path) -> None:
     source = Path(pb.__file__).parents[2]
     out = tmp_path / "manifest.desc"
     command = [
@@ -30,16 +33,18 @@ def test_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
         "grpc_tools.protoc",
         f"--proto_path={source}",
         f"--descriptor_set_out={out}",
-        PROTO,
+        proto,
     ]
     subprocess.run(command, check=True)
     (wanted,) = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
     found = descriptor_pb2.FileDescriptorProto()
-    pb.DESCRIPTOR.CopyToProto(found)
+    PROTOS[proto].DESCRIPTOR.CopyToProto(found)
     for file in (wanted, found):
         for message in file.message_type:
             for field in message.field:
                 field.ClearField("json_name")
+                if field.type == field.TYPE_FLOAT and field.default_value:
+                    field.default_value = str(np.float32(field.default_value))
     assert found == wanted
 
 

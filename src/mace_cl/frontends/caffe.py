@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from google.protobuf import text_format
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
@@ -96,7 +95,9 @@ def _binary(kind: Any, data: bytes, name: str) -> Any:
     try:
         return kind.FromString(data)
     except DecodeError as error:
-        raise ModelError(f"{name}: not a .caffemodel, or truncated ({error}); check that it was copied whole") from error
+        raise ModelError(
+            f"{name}: not a .caffemodel, or truncated ({error}); check that it was copied whole"
+        ) from error
 
 
 def _text(data: bytes, name: str) -> pb.Net:
@@ -119,7 +120,7 @@ def _text(data: bytes, name: str) -> pb.Net:
 
 def _unknown(text: str) -> Iterator[str]:
     """The names of fields that `pb.Net` does not have and that may matter, with the message that they are in."""
-    stack: list[Descriptor | None] = [pb.Net.DESCRIPTOR]
+    stack: list[Any] = [pb.Net.DESCRIPTOR]
     for found in _TOKENS.finditer(text):
         name = found["open"] or found["leaf"]
         inside = stack[-1]
@@ -258,12 +259,12 @@ class _Reader:
         if layer.type == "Input":
             shapes = [list(shape.dim) for shape in layer.input_param.shape]
         elif layer.type == "DummyData":
-            param = layer.dummy_data_param
-            old = zip(param.num, param.channels, param.height, param.width, strict=False)
-            shapes = [list(shape.dim) for shape in param.shape] or [list(one) for one in old]
+            dummy = layer.dummy_data_param
+            old = zip(dummy.num, dummy.channels, dummy.height, dummy.width, strict=False)
+            shapes = [list(shape.dim) for shape in dummy.shape] or [list(one) for one in old]
         elif layer.type == "MemoryData":
-            param = layer.memory_data_param
-            shapes = [[param.batch_size, param.channels, param.height, param.width]]
+            memory = layer.memory_data_param
+            shapes = [[memory.batch_size, memory.channels, memory.height, memory.width]]
         several = layer.type in ("DummyData", "Input")
         for number, top in enumerate(layer.top):
             if number and not several:
@@ -314,8 +315,10 @@ class _Reader:
             except ModelError as error:
                 raise ModelError(f"{self.name}: {error}") from error
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                raise ModelError(f"{self.name}: {where} contradicts itself, its input or its weights: {error}") from error
-            for top, blob in zip(layer.top, found, strict=True):
+                raise ModelError(
+                    f"{self.name}: {where} contradicts itself, its input or its weights: {error}"
+                ) from error
+            for top, blob in zip(layer.top, found, strict=False):
                 self._check(f"{where}, output {top!r},", blob.shape)
             self.used.update(layer.bottom)
         # in place: what is written now has not been read yet

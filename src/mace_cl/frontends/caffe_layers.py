@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
@@ -95,9 +96,7 @@ class Step:
     def split(self, x: ir.Value, shapes: Sequence[Shape], sizes: Sequence[int], axis: int) -> None:
         """All outputs are pieces of ``x`` along ``axis``."""
         self.need(len(sizes) == len(self.names), f"cuts into {len(sizes)} pieces, but has {len(self.names)} outputs")
-        values = self.graph.ops(
-            "Split", self._values([x, list(sizes)]), self.names, layer=self.layer.name, axis=axis
-        )
+        values = self.graph.ops("Split", self._values([x, list(sizes)]), self.names, layer=self.layer.name, axis=axis)
         self.tops += [Blob(value, shape) for value, shape in zip(values, shapes, strict=True)]
 
     def _next(self) -> str:
@@ -436,7 +435,10 @@ def _threshold(at: Step) -> None:
     at.same("Cast", over, to=ir.DataType.FLOAT)
 
 
-def _chain(at: Step, steps: Sequence[tuple[str, tuple[float, ...]]]) -> None:
+Operation = tuple[str, tuple[float, ...]]
+
+
+def _chain(at: Step, steps: Sequence[Operation]) -> None:
     """Ops one after another, each with constants as its other inputs; Identity where there are none."""
     value: Any = at.x
     for op_type, operands in steps[:-1]:
@@ -445,13 +447,14 @@ def _chain(at: Step, steps: Sequence[tuple[str, tuple[float, ...]]]) -> None:
     at.same(op_type, value, *map(_f, operands))
 
 
-def _affine(scale: float, shift: float) -> list[tuple[str, tuple[float, ...]]]:
-    return [("Mul", (scale,))] * (scale != 1) + [("Add", (shift,))] * (shift != 0)
+def _affine(scale: float, shift: float) -> list[Operation]:
+    steps: list[Operation] = [("Mul", (scale,)), ("Add", (shift,))]
+    return [step for step, needed in zip(steps, (scale != 1, shift != 0), strict=True) if needed]
 
 
 def _power(at: Step) -> None:
     param = at.layer.power_param
-    _chain(at, _affine(param.scale, param.shift) + [("Pow", (param.power,))] * (param.power != 1))
+    _chain(at, [*_affine(param.scale, param.shift), *([("Pow", (param.power,))] if param.power != 1 else [])])
 
 
 def _exp(at: Step) -> None:
@@ -531,7 +534,7 @@ def _slice(at: Step) -> None:
         at.need(shape[axis] % count == 0, f"cuts {shape[axis]} into {count} equal pieces")
         points = [shape[axis] // count * number for number in range(1, count)]
     edges = [0, *points, shape[axis]]
-    sizes = [after - before for before, after in zip(edges[:-1], edges[1:], strict=True)]
+    sizes = [after - before for before, after in pairwise(edges)]
     at.need(min(sizes) > 0, f"cuts {shape[axis]} at {points}")
     at.split(at.x.value, [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes], sizes, axis)
 
@@ -579,7 +582,10 @@ def _crop(at: Step) -> None:
     at.need(len(wanted) == len(shape) == begin + len(offsets), f"has {len(offsets)} offsets from the axis {begin} on")
     axes = range(begin, len(shape))
     ends = [offset + wanted[axis] for offset, axis in zip(offsets, axes, strict=True)]
-    at.need(all(end <= shape[axis] for end, axis in zip(ends, axes, strict=True)), f"cuts {list(wanted)} out of {list(shape)}")
+    at.need(
+        all(end <= shape[axis] for end, axis in zip(ends, axes, strict=True)),
+        f"cuts {list(wanted)} out of {list(shape)}",
+    )
     at.end((*shape[:begin], *wanted[begin:]), "Slice", at.x, offsets, ends, list(axes))
 
 
@@ -731,7 +737,9 @@ def _prior_box(at: Step) -> None:
         at.need(least > 0, f"has the min_size {least}")
         sizes.append((least, least))
         if param.max_size:
-            at.need(param.max_size[number] > least, f"has a max_size of {param.max_size[number]}, but a min_size of {least}")
+            at.need(
+                param.max_size[number] > least, f"has a max_size of {param.max_size[number]}, but a min_size of {least}"
+            )
             sizes.append((math.sqrt(least * param.max_size[number]),) * 2)
         sizes += [(least * math.sqrt(r), least / math.sqrt(r)) for r in ratios if abs(r - 1) >= 1e-6]
     at.need(height * width * len(sizes) * 8 <= MAX_CONSTANT, f"makes {height * width * len(sizes)} boxes")
@@ -763,7 +771,7 @@ def _detection_output(at: Step) -> None:
     at.need(0 < classes < 1 << 16, f"has {classes} classes")
     at.need(
         math.prod(location.shape) == batch * count * own * 4 and math.prod(confidence.shape) == batch * count * classes,
-        f"reads {list(location.shape)} places and {list(confidence.shape)} scores for {count} priors and {classes} classes",
+        f"reads {list(location.shape)} and {list(confidence.shape)} for {count} priors of {classes} classes",
     )
     if not param.normalized_bbox:
         at.lacks("normalized_bbox: false")

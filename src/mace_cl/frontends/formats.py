@@ -30,8 +30,8 @@ from mace_cl.errors import DamagedError, ModelError
 from mace_cl.wire import Field, fields, head
 
 __all__ = [
-    "FORMATS", "Format", "companions", "model_file", "opened", "recognise", "sniff_caffe", "sniff_mace", "sniff_onnx",
-    "sniff_tensorflow",
+    "FORMATS", "Format", "caffe_partner", "companions", "model_file", "opened", "recognise", "sniff_caffe",
+    "sniff_mace", "sniff_onnx", "sniff_tensorflow",
 ]  # fmt: skip
 
 _HEAD_FIELDS = 64
@@ -93,8 +93,15 @@ def _sniff_saved_model(view: memoryview) -> bool:
 def sniff_caffe(view: memoryview) -> bool:
     """Whether it begins like a Caffe ``NetParameter`` with layers, in protobuf's binary form."""
     found = head(view, 32)
-    layers = [{part.number: part.is_data for part in head(field.data, 32)} for field in found if field.number == 100]
-    return bool(layers) and found[0].number == 1 and all(layer.get(1) and layer.get(2) for layer in layers)
+    if not found or not found[0].is_data or found[0].number not in (1, 2, 3, 100):
+        return False
+    layers = [(field.number, field.data) for field in found if field.is_data and field.number in (2, 100)]
+    parts = [(number, {part.number: part.is_data for part in head(data, 32)}) for number, data in layers]
+    # a layer of before 2015 has its name in field 4 and its type as a number in field 5
+    return bool(parts) and all(
+        part.get(1) is part.get(2) is True if number == 100 else part.get(4) is True and part.get(5) is False
+        for number, part in parts
+    )
 
 
 def sniff_mace(view: memoryview) -> bool:
@@ -211,6 +218,19 @@ def _onnx_companions(path: Path, view: memoryview) -> list[Path]:
     return external_files(path)
 
 
+def caffe_partner(path: Path) -> Path | None:
+    """The .caffemodel that goes with a .prototxt, or the other way round: of the same name, or the only one there."""
+    suffix = ".prototxt" if path.suffix == ".caffemodel" else ".caffemodel"
+    same = path.with_suffix(suffix)
+    found = [same] if same.is_file() else list(path.parent.glob(f"*{suffix}"))
+    return found[0] if len(found) == 1 else None
+
+
+def _caffe_companions(path: Path, view: memoryview) -> list[Path]:
+    partner = caffe_partner(path)
+    return [partner] if partner else []
+
+
 def _saved_model_companions(path: Path, view: memoryview) -> list[Path]:
     return sorted((path.parent / "variables").glob("variables.*"))
 
@@ -223,9 +243,9 @@ FORMATS: tuple[Format, ...] = (
     Format("", "model graph of MACE", sniff_mace),
     Format("", "TensorFlow SavedModel", _sniff_saved_model, companions=_saved_model_companions),
     Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions),
-    Format("", "Caffe model (caffemodel)", sniff_caffe),
+    Format("caffe", "Caffe model (caffemodel)", sniff_caffe, companions=_caffe_companions),
     Format("", "TensorFlow graph (GraphDef)", sniff_tensorflow),
-    Format("", "Caffe network (prototxt)", _sniff_prototxt),
+    Format("caffe", "Caffe network (prototxt)", _sniff_prototxt, companions=_caffe_companions),
 )
 """In the order in which they are tried: first those that have a magic."""
 
