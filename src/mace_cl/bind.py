@@ -6,14 +6,15 @@ Two calls whose problem and parameters are equal share one kernel.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.lower import Algorithm, assign, estimated, with_algorithms
-from mace_cl.plan import Constant, Plan, Problem, Region, Rendered, Traits
-from mace_cl.schedule import ALIGNMENT, Kernel, Launch, Port, Schedule, Slot
+from mace_cl.plan import Constant, HostCall, Plan, PlanPort, Problem, Region, Rendered, Traits
+from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
 
 __all__ = ["BUILD_OPTIONS", "Choose", "bind", "by_rule"]
 
@@ -41,7 +42,8 @@ def bind(
     kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
     packed: list[NDArray[Any]] = []
     places: dict[tuple[int, int, int], Slot] = {}
-    launches = []
+    launches: list[Launch] = []
+    hosts: list[HostStep] = []
     size = 0
 
     def slot(region: Region) -> Slot:
@@ -49,7 +51,27 @@ def bind(
         assert base is not None
         return Slot("arena", base + region.offset, region.size)
 
+    def port(port: PlanPort) -> Port:
+        return Port(port.name, port.dtype, port.shape, None if port.region is None else slot(port.region))
+
+    def constant(key: tuple[int, int, int], make: Callable[[], NDArray[Any]]) -> Slot:
+        nonlocal size
+        if key not in places:
+            array = make()
+            places[key] = Slot("constants", size, array.nbytes)
+            packed.append(array)
+            size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        return places[key]
+
     for call in plan.calls:
+        if isinstance(call, HostCall):
+            own = [
+                Port(name, str(one.array.dtype), one.array.shape, constant((id(one), -1, -1), partial(_same, one)))
+                for name, one in call.constants
+            ]
+            ports = tuple(map(port, call.inputs)), tuple(map(port, call.outputs))
+            hosts.append(HostStep(len(launches), call.provider, call.model, *ports, tuple(own), call.node))
+            continue
         if call.problem not in kernels:
             parameters = choose(call.problem, traits)
             name = f"{call.problem.family}_{len(kernels)}"
@@ -61,12 +83,7 @@ def bind(
         for position, operand in enumerate(call.operands):
             if isinstance(operand, Constant):
                 key = (id(operand), index, position)
-                if key not in places:
-                    array = call.problem.pack(position, operand.array, parameters)
-                    places[key] = Slot("constants", size, array.nbytes)
-                    packed.append(array)
-                    size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
-                args.append(places[key])
+                args.append(constant(key, partial(call.problem.pack, position, operand.array, parameters)))
             else:
                 args.append(slot(operand))
         args.append(slot(call.result))
@@ -80,16 +97,22 @@ def bind(
         constants[at : at + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         at += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
     schedule = Schedule(
-        tuple(Port(port.name, port.dtype, port.shape, slot(port.region)) for port in plan.inputs),
-        tuple(Port(port.name, port.dtype, port.shape, slot(port.region)) for port in plan.outputs),
+        tuple(map(port, plan.inputs)),
+        tuple(map(port, plan.outputs)),
         tuple(kernel for _, kernel, _, _ in kernels.values()),
         tuple(launches),
         arena.size,
         size,
         BUILD_OPTIONS,
+        tuple(hosts),
+        plan.nodes,
     )
     schedule.check()
     return schedule, constants
+
+
+def _same(constant: Constant) -> NDArray[Any]:
+    return constant.array
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

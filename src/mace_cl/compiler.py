@@ -17,16 +17,18 @@ from mace_cl import __version__
 from mace_cl.bind import Choose, bind, by_rule
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
-from mace_cl.errors import MaceClError, ModelError
+from mace_cl.errors import BuildError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.identity import engine_fingerprint
-from mace_cl.lower import Algorithm, estimated, lower
-from mace_cl.passes.pipeline import optimise
-from mace_cl.plan import Layout, Traits
+from mace_cl.lower import Algorithm, estimated
+from mace_cl.placement import plan
+from mace_cl.plan import HostCall, Layout, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.runtime.build import Progress
 from mace_cl.runtime.child import Child, ChildError
 from mace_cl.runtime.compile import Built, compile_units
+from mace_cl.runtime.golden import checkable
+from mace_cl.runtime.host import HostPart, refusal, require
 from mace_cl.schedule import Schedule
 
 __all__ = ["PRODUCER", "Prepared", "build", "layout_of", "prepare", "program", "traits_of"]
@@ -68,13 +70,17 @@ def prepare(
     progress: Progress | None = None,
     *,
     outputs: Sequence[str] = (),
+    runtime: str = "gpu+cpu",
     choose: Choose = by_rule,
     algorithm: Algorithm = estimated,
 ) -> Prepared:
     """The model as a schedule for ``device``, with its packed weights; the choices are as for `mace_cl.bind.bind`.
 
+    ``runtime`` says what may run where: see `mace_cl.settings`.
+
     Raises:
-        ModelError, UnsupportedError, InputError: as `mace_cl.frontends.read.load` and `mace_cl.lower.lower`.
+        HostError: parts of the model run on the host, and ONNX Runtime is missing.
+        ModelError, UnsupportedError, InputError: as `mace_cl.frontends.read.load` and `mace_cl.placement.plan`.
     """
     report = progress or (lambda what, done, total: None)
     report("reading the model", 0, 3)
@@ -82,10 +88,16 @@ def prepare(
     reference = as_onnx(model, source, outputs)
     try:
         report("optimising the graph", 1, 3)
-        model = optimise(model)
+        found = plan(model, layout_of(device), runtime)
+        if runtime == "gpu" and any(node.reason for node in found.nodes):
+            raise refusal(found.nodes)
+        require([call.provider for call in found.calls if isinstance(call, HostCall)], found.nodes)
         report("planning kernels and memory", 2, 3)
-        plan = lower(model, layout_of(device))
-        schedule, constants = bind(plan, traits_of(device), choose, algorithm)
+        schedule, constants = bind(found, traits_of(device), choose, algorithm)
+        for step in schedule.hosts:
+            HostPart(step, constants)
+    except BuildError as error:
+        raise UnsupportedError(str(error)) from error
     except MaceClError:
         raise
     except Exception as error:  # a file can contradict itself in more ways than there are checks
@@ -125,11 +137,12 @@ class _Reference:
     def __init__(self, prepared: Prepared) -> None:
         self._child: Child | None = None
         schedule, source = prepared.schedule, prepared.reference
-        if source is None or importlib.util.find_spec("onnxruntime") is None:
+        if source is None or importlib.util.find_spec("onnxruntime") is None or not checkable(schedule):
             return
         question = {
             "model": str(source) if isinstance(source, Path) else "",
-            "inputs": [{"name": port.name, "dtype": port.dtype, "shape": port.shape} for port in schedule.inputs],
+            "inputs": [{"name": port.name, "dtype": port.dtype, "shape": port.shape or ()} for port in schedule.inputs],
+            "outputs": checkable(schedule),
         }
         self._child = Child("mace_cl.runtime.worker", "refer")
         self._pool = ThreadPoolExecutor(1)

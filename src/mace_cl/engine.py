@@ -28,14 +28,14 @@ from mace_cl.program.program import ModelIdentity, Pairs, Target
 from mace_cl.program.proofs import proof
 from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
-from mace_cl.schedule import Port
-from mace_cl.settings import Settings
+from mace_cl.schedule import Place, Port, places
+from mace_cl.settings import RUNTIMES, Settings
 from mace_cl.start import start
 
 if TYPE_CHECKING:
     from mace_cl.runtime.compile import Built
 
-__all__ = ["Compiled", "Runtime", "compile_for", "compile_model", "opened_if_program", "request_for", "shape_options"]
+__all__ = ["Compiled", "Runtime", "compile_for", "compile_model", "compile_options", "opened_if_program", "request_for"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -57,10 +57,14 @@ class Runtime:
         trusted_keys: public keys, 64 hexadecimal digits or a file each: with any, only programs that one
             of them signed are used.
         key: decrypts programs: 32 bytes, or a function that gives them.
+        runtime: ``"gpu+cpu"`` runs on the host, in ONNX Runtime, what OpenCL lacks; ``"gpu"`` refuses such
+            models, naming all that is lacking; ``"cpu"`` runs all on the host.
+        fallback: False is short for ``runtime="gpu"``.
 
     Attributes:
         inputs, outputs: ports with ``name``, ``dtype`` and ``shape``.
         device: the `Device` that it runs on.
+        where: for each node of the model, constants folded, where it runs and why.
         decision: whether the compiled program was used, and why (``code``, ``sentence``).
         timings: seconds that each step of the start took.
 
@@ -80,11 +84,13 @@ class Runtime:
         progress: Progress | None = None,
         trusted_keys: Sequence[str | Path] | None = None,
         key: Key | None = None,
+        runtime: str | None = None,
+        fallback: bool | None = None,
     ) -> None:
         clock = Clock()
         settings = Settings.load(
             device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
-            trusted_keys=trusted_keys, key=key,
+            trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime,
         )  # fmt: skip
         source = _source(model)
         given = opened_if_program(source, settings)
@@ -109,6 +115,10 @@ class Runtime:
     @property
     def outputs(self) -> tuple[Port, ...]:
         return self._executor.schedule.outputs
+
+    @property
+    def where(self) -> tuple[Place, ...]:
+        return places(self._executor.schedule)
 
     def run(
         self, input_data: Mapping[str, Any], output_data: Mapping[str, NDArray[Any]] | None = None
@@ -145,7 +155,7 @@ def request_for(
     return Request(
         model=None if given else source,
         identity=None if given else ModelIdentity(_name(source), model_sha256(source)),
-        options=shape_options(shapes, outputs),
+        options=compile_options(settings, shapes, outputs),
         shapes=shapes,
         program=Path(program) if program else None,
         device=device,
@@ -156,10 +166,16 @@ def request_for(
     )
 
 
-def shape_options(shapes: Shapes | None, outputs: Sequence[str] = ()) -> Pairs:
-    """Given input shapes, and outputs that replace the model's, as compile options."""
+def compile_options(settings: Settings, shapes: Shapes | None, outputs: Sequence[str] = ()) -> Pairs:
+    """What else than model and device decides what is compiled: input shapes, outputs that replace the model's,
+    and what may run it; nothing where all is as usual.
+    """
     pairs = [(f"shape.{name}", ",".join(map(str, shape))) for name, shape in (shapes or {}).items()]
-    return tuple(sorted([*pairs, *([("outputs", ",".join(outputs))] if outputs else [])]))
+    if outputs:
+        pairs.append(("outputs", ",".join(outputs)))
+    if settings.runtime != RUNTIMES[0]:
+        pairs.append(("runtime", settings.runtime))
+    return tuple(sorted(pairs))
 
 
 def _source(model: str | Path | bytes) -> Path | bytes:
@@ -260,12 +276,12 @@ def compile_for(
     source, path = _source(model), Path(output)
     if opened_if_program(source, settings) is not None:
         raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
-    identity, options = ModelIdentity(_name(source), model_sha256(source)), shape_options(shapes, outputs)
+    identity, options = ModelIdentity(_name(source), model_sha256(source)), compile_options(settings, shapes, outputs)
     made, done = compiler.program(identity, options), []
     for device in devices:
         begin = time.perf_counter()
         request = Request(source, identity, options, shapes, path, device, settings, progress, outputs=tuple(outputs))
-        prepared = compiler.prepare(source, device, shapes, progress, outputs=outputs)
+        prepared = compiler.prepare(source, device, shapes, progress, outputs=outputs, runtime=settings.runtime)
         target, built = compiler.build(prepared, device, settings.jobs, progress)
         provenance = (*target.provenance, ("because", "compile"))
         found = checked(request, replace(target, provenance=provenance), prepared.constants)

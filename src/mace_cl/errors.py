@@ -11,7 +11,8 @@
     │   ├── ForeignError (5)        … because it is something else
     │   └── SealError (5)           … because of its signature or its encryption
     ├── DeviceError (6)             no OpenCL platform or device fits
-    │   └── BuildError (7)          the driver refused a kernel
+    │   ├── BuildError (7)          the driver refused a kernel
+    │   └── HostError (6)           the part of the model that runs on the host can't, or failed
     ├── StorageError (8)            a file could not be written or read
     └── SettingsError (2)           a setting that makes no sense
 
@@ -21,12 +22,15 @@ exit code of ``mace-cl``; 0 is success, 1 an internal error, 130 an interrupt.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "BuildError",
     "DamagedError",
     "DeviceError",
     "ForeignError",
     "FutureError",
+    "HostError",
     "ImageError",
     "InputError",
     "MaceClError",
@@ -58,9 +62,17 @@ class ModelError(InputError):
 
 
 class UnsupportedError(ModelError):
-    """The model is valid, but needs an op, opset, element type or attribute that mace-cl lacks."""
+    """The model is valid, but needs an op, opset, element type or attribute that mace-cl lacks.
+
+    ``nodes`` tells, where it is known, which nodes of the model need it, each with the reason: their names
+    as `mace_cl.graph.nodes_of` gives them.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, nodes: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.nodes = dict(nodes or {})
 
 
 class ImageError(InputError):
@@ -99,6 +111,10 @@ class BuildError(DeviceError):
     """The OpenCL compiler refused a kernel; the message holds its log."""
 
     exit_code = 7
+
+
+class HostError(DeviceError):
+    """What runs on the host could not: onnxruntime or its provider is missing, or it failed."""
 
 
 class StorageError(MaceClError, OSError):

@@ -7,7 +7,9 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["DOMAIN", "array_of", "attribute", "describe", "is_fp32", "is_used", "nodes_of", "static_shape"]
+__all__ = [
+    "DOMAIN", "array_of", "attribute", "describe", "is_fp32", "is_used", "nodes_of", "static_shape", "type_name",
+]  # fmt: skip
 
 DOMAIN = "mace_cl"
 """Domain of the ops that only mace-cl's passes make."""
@@ -30,6 +32,25 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
 def is_fp32(value: ir.Value | None) -> bool:
     """Whether kernels compute the value in fp32, as they do all floats but doubles."""
     return value is not None and value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def type_name(value: ir.Value) -> str:
+    """The type as NumPy names it, or, of what is no array of numbers, as ONNX does: ``seq(tensor(float))``."""
+    if isinstance(value.type, ir.TensorType) or value.type is None:
+        return _element_name(value.dtype)
+    return _onnx_name(value.type)
+
+
+def _element_name(dtype: ir.DataType | None) -> str:
+    if dtype is None:
+        return "float32"
+    return "string" if dtype == ir.DataType.STRING else str(dtype.numpy())
+
+
+def _onnx_name(kind: ir.TypeProtocol) -> str:
+    if isinstance(kind, (ir.SequenceType, ir.OptionalType)):
+        return f"{'seq' if isinstance(kind, ir.SequenceType) else 'optional'}({_onnx_name(kind.elem_type)})"
+    return f"tensor({kind.dtype.name.lower()})"
 
 
 def is_used(value: ir.Value) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 __all__ = ["engine_fingerprint", "model_sha256"]
 
 _COMPILING = (
-    "expr.py", "graph.py", "plan.py", "bind.py", "compiler.py", "device/quirks.py", "frontends", "kernels", "lower",
-    "ops", "passes",
+    "expr.py", "graph.py", "plan.py", "bind.py", "compiler.py", "placement.py", "device/quirks.py", "frontends",
+    "kernels", "lower", "ops", "passes",
 )  # fmt: skip
 
 

@@ -16,9 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.schedule import Node
+
 __all__ = [
     "Buffer",
     "Constant",
+    "HostCall",
     "KernelCall",
     "Layout",
     "Plan",
@@ -148,15 +151,47 @@ class KernelCall:
     result: Region
     node: str
 
+    @property
+    def results(self) -> tuple[Region, ...]:
+        return (self.result,)
+
 
 @dataclass(frozen=True)
 class PlanPort:
-    """An input or output of the model, row-major."""
+    """An input or output of the model or of a host call, row-major.
+
+    A value that no kernel touches has no region: it stays on the host under its name, and may be of a
+    type or shape that no buffer holds.  See `mace_cl.schedule.Port`.
+    """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    region: Region
+    shape: tuple[int, ...] | None
+    region: Region | None
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """Run a sub-model, an ONNX ModelProto, in ONNX Runtime's ``provider``.
+
+    Its inputs and outputs are ``inputs`` and ``outputs`` in their order; ``constants`` are its large
+    initializers by name.  ``node`` names the model's nodes it computes.
+    """
+
+    model: bytes = field(repr=False)
+    provider: str
+    inputs: tuple[PlanPort, ...]
+    outputs: tuple[PlanPort, ...]
+    constants: tuple[tuple[str, Constant], ...]
+    node: str
+
+    @property
+    def operands(self) -> tuple[Region, ...]:
+        return tuple(port.region for port in self.inputs if port.region is not None)
+
+    @property
+    def results(self) -> tuple[Region, ...]:
+        return tuple(port.region for port in self.outputs if port.region is not None)
 
 
 @dataclass(frozen=True)
@@ -167,7 +202,8 @@ class Plan:
     buffers: tuple[Buffer, ...]
     inputs: tuple[PlanPort, ...]
     outputs: tuple[PlanPort, ...]
-    calls: tuple[KernelCall, ...]
+    calls: tuple[KernelCall | HostCall, ...]
+    nodes: tuple[Node, ...] = ()
 
     def check(self) -> None:
         """Prove that regions lie in their buffers, are aligned, and are written before they are read.
@@ -195,16 +231,20 @@ class Plan:
                 raise ValueError(f"{where}: reads {region}, of which byte {reached} was not written before")
 
         for port in self.inputs:
-            fits(port.region, f"input {port.name!r}")
-            written.setdefault(port.region.buffer, []).append(port.region)
+            if port.region is not None:
+                fits(port.region, f"input {port.name!r}")
+                written.setdefault(port.region.buffer, []).append(port.region)
         for number, call in enumerate(self.calls):
-            where = f"call {number} ({call.problem.family}, {call.node})"
+            family = call.problem.family if isinstance(call, KernelCall) else "host"
+            where = f"call {number} ({family}, {call.node})"
             for operand in call.operands:
                 if isinstance(operand, Region):
                     fits(operand, where)
                     defined(operand, where)
-            fits(call.result, where)
-            written.setdefault(call.result.buffer, []).append(call.result)
+            for result in call.results:
+                fits(result, where)
+                written.setdefault(result.buffer, []).append(result)
         for port in self.outputs:
-            fits(port.region, f"output {port.name!r}")
-            defined(port.region, f"output {port.name!r}")
+            if port.region is not None:
+                fits(port.region, f"output {port.name!r}")
+                defined(port.region, f"output {port.name!r}")

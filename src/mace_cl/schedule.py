@@ -6,12 +6,43 @@ are in bytes.  Every kernel argument is a buffer; shapes and strides are constan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
 
-__all__ = ["ALIGNMENT", "Kernel", "Launch", "Port", "Schedule", "Slot"]
+__all__ = [
+    "ALIGNMENT",
+    "ITEM_BYTES",
+    "HostStep",
+    "Kernel",
+    "Launch",
+    "Node",
+    "Place",
+    "Port",
+    "Schedule",
+    "Slot",
+    "places",
+]
 
 ALIGNMENT = 1024
 """Bytes to which every allocation in the arena and every constant is aligned."""
+
+ITEM_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+}
+"""Element types that a port in the arena may have, and the bytes of one element."""
 
 Size3 = tuple[int, int, int]
 
@@ -27,15 +58,21 @@ class Slot:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the model: row-major, at ``slot`` in the arena.
+    """An input or output of the model or of a host step: row-major, at ``slot``.
 
-    ``dtype`` is a NumPy dtype name, ``shape`` the static shape.
+    ``dtype`` is a NumPy dtype name, ``shape`` the static shape.  A value that no kernel touches has no
+    slot: it stays on the host, under its name.  It may then be what no array is, of a ``dtype`` such as
+    ``"string"`` or ``"seq(tensor(float))"``, and its shape may hang on the data: None.
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    slot: Slot
+    shape: tuple[int, ...] | None
+    slot: Slot | None
+
+    def __str__(self) -> str:
+        shape = "of any shape" if self.shape is None else list(self.shape)
+        return f"{self.name!r} {self.dtype} {shape}"
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,33 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class HostStep:
+    """A part of the model that ONNX Runtime's ``provider`` runs, before the launch of index ``at``.
+
+    ``model`` is an ONNX ModelProto whose inputs and outputs are, in that order, ``inputs`` and
+    ``outputs``; ``constants`` are those of its initializers that lie in the constants.  ``node`` names
+    the model's nodes that it computes.
+    """
+
+    at: int
+    provider: str
+    model: bytes | memoryview = field(repr=False)
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    constants: tuple[Port, ...]
+    node: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the model after constants were folded; ``reason`` says why it is on the host, if it is."""
+
+    name: str
+    op: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Everything that a run needs besides the device's own binary code and the constants' bytes."""
 
@@ -74,12 +138,14 @@ class Schedule:
     arena_bytes: int
     constant_bytes: int
     build_options: str
+    hosts: tuple[HostStep, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
     def check(self) -> None:
         """Prove that every index and byte range lies inside what it refers to.
 
         Raises:
-            ValueError: naming the first port or launch that does not.
+            ValueError: naming the first port, launch or host step that does not.
         """
         limits = {"arena": self.arena_bytes, "constants": self.constant_bytes}
 
@@ -88,8 +154,19 @@ class Schedule:
             if limit is None or slot.size <= 0 or slot.offset < 0 or slot.offset + slot.size > limit:
                 raise ValueError(f"{where}: {slot} lies outside its buffer of {limit} bytes")
 
+        def placed(port: Port, space: str, where: str) -> None:
+            if port.slot is None:
+                return
+            item = ITEM_BYTES.get(port.dtype)
+            if item is None:
+                raise ValueError(f"{where}: element type {port.dtype!r} is not known")
+            fits(port.slot, where)
+            if port.slot.space != space or port.shape is None or prod(port.shape) * item > port.slot.size:
+                raise ValueError(f"{where}: {port} does not fit {port.slot}")
+
         for port in (*self.inputs, *self.outputs):
-            fits(port.slot, f"port {port.name!r}")
+            placed(port, "arena", f"port {port.name!r}")
+        self._check_hosts(placed)
         for number, launch in enumerate(self.launches):
             where = f"launch {number} ({launch.node})"
             if not 0 <= launch.kernel < len(self.kernels):
@@ -101,3 +178,56 @@ class Schedule:
                     raise ValueError(f"{where}: {launch.global_size} over {launch.local_size}")
             for slot in launch.args:
                 fits(slot, where)
+
+    def _check_hosts(self, placed: Callable[[Port, str, str], None]) -> None:
+        held = {port.name for port in self.inputs if port.slot is None}
+        reached = 0
+        for number, step in enumerate(self.hosts):
+            where = f"host step {number} ({step.node})"
+            if not reached <= step.at <= len(self.launches):
+                raise ValueError(f"{where}: before launch {step.at}, not within {reached} and {len(self.launches)}")
+            reached = step.at
+            for port in (*step.inputs, *step.outputs):
+                placed(port, "arena", f"{where}, {port.name!r}")
+            for port in step.constants:
+                placed(port, "constants", f"{where}, {port.name!r}")
+                if port.slot is None:
+                    raise ValueError(f"{where}: the constant {port.name!r} lies nowhere")
+            absent = [port.name for port in step.inputs if port.slot is None and port.name not in held]
+            if absent:
+                raise ValueError(f"{where}: reads {absent}, which no step before it makes")
+            held |= {port.name for port in step.outputs if port.slot is None}
+        absent = [port.name for port in self.outputs if port.slot is None and port.name not in held]
+        if absent:
+            raise ValueError(f"no host step makes the outputs {absent}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node of the model runs.
+
+    ``on`` is ``"OpenCL"`` or ``"host"``; ``by`` names the kernel families, or ONNX Runtime's provider.  A
+    node on OpenCL without a kernel of its own is a view, or was found to be like another.  ``reason`` says
+    why a node is on the host.
+    """
+
+    node: str
+    op: str
+    on: str
+    by: str
+    reason: str
+
+
+def places(schedule: Schedule) -> tuple[Place, ...]:
+    """Where each node of the model runs, in the model's order."""
+    by: dict[str, dict[str, None]] = {}
+    for launch in schedule.launches:
+        for name in launch.node.split():
+            by.setdefault(name, {})[schedule.kernels[launch.kernel].family] = None
+    for step in schedule.hosts:
+        for name in step.node.split():
+            by[name] = {step.provider: None}
+    return tuple(
+        Place(node.name, node.op, "host" if node.reason else "OpenCL", ", ".join(by.get(node.name, ())), node.reason)
+        for node in schedule.nodes
+    )

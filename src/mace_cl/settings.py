@@ -11,6 +11,7 @@
 | key          | MACE_CL_KEY          | ``key``            | none: encrypted programs can't be read         |
 | reuse        | MACE_CL_REUSE        | ``reuse``          | "strict": another driver, another program      |
 | guard        | MACE_CL_GUARD        | ``guard``          | true                                           |
+| runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -27,10 +28,13 @@ from typing import Any
 
 from mace_cl.errors import SettingsError
 
-__all__ = ["STORE_BUDGET", "Settings"]
+__all__ = ["RUNTIMES", "STORE_BUDGET", "Settings"]
 
 STORE_BUDGET = 2 << 30
 """Bytes that the store may take where nothing else is said."""
+
+RUNTIMES = ("gpu+cpu", "gpu", "cpu")
+"""What may run a model: OpenCL and, where that lacks a kernel, the host; OpenCL alone; the host alone."""
 
 _MOST_JOBS = 4
 
@@ -47,6 +51,7 @@ class Settings:
     function that gives them.  ``reuse`` says what becomes of a part that was made for this device under
     another driver: "strict" compiles anew, "same-gpu" keeps it if it still answers its golden vectors.
     ``guard`` tries binaries that are not yet proven on this device and driver in a child process first.
+    ``runtime`` says what may run a model: one of `RUNTIMES`.
     """
 
     device: str | None
@@ -58,6 +63,7 @@ class Settings:
     key: bytes | Callable[[], bytes] | None = field(default=None, repr=False)
     reuse: str = "strict"
     guard: bool = True
+    runtime: str = "gpu+cpu"
 
     @classmethod
     def load(
@@ -72,6 +78,7 @@ class Settings:
         key: bytes | str | Callable[[], bytes] | None = None,
         reuse: str | None = None,
         guard: bool | None = None,
+        runtime: str | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -85,6 +92,7 @@ class Settings:
         arguments: dict[str, object] = {
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
             "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
+            "runtime": runtime,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
@@ -107,6 +115,7 @@ class Settings:
             key=found.get("key"),
             reuse=found.get("reuse", "strict"),
             guard=found.get("guard", True),
+            runtime=found.get("runtime", RUNTIMES[0]),
         )
 
 
@@ -169,6 +178,12 @@ def _reuse(value: object, where: str) -> str:
     raise SettingsError(f"{where} is {value!r}, but must be 'strict' or 'same-gpu'")
 
 
+def _runtime(value: object, where: str) -> str:
+    if value in RUNTIMES:
+        return str(value)
+    raise SettingsError(f"{where} is {value!r}, but must be one of {', '.join(RUNTIMES)}")
+
+
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 _READERS: Mapping[str, Callable[[object, str], object]] = {
@@ -181,6 +196,7 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "key": _secret,
     "reuse": _reuse,
     "guard": _flag,
+    "runtime": _runtime,
 }
 
 

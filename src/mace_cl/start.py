@@ -160,6 +160,7 @@ def _use(
     if number is None:
         return None, decision
     target = opened.program.targets[number]
+    _check_hosts(request, target)
     if target.constants is None and (weights is None or decision.target is None):
         weights = stored_weights(request.settings, opened.program, target.signature)
     try:
@@ -173,6 +174,23 @@ def _use(
     if executor is not None and is_kept(request.settings, opened.name):
         Store(request.settings.store_dir).used(Path(opened.name))
     return executor, decision
+
+
+def _check_hosts(request: Request, target: Target) -> None:
+    """That what runs on the host may and can.
+
+    Raises:
+        UnsupportedError: nothing may.
+        HostError: ONNX Runtime or its provider is missing.
+    """
+    schedule = target.schedule
+    if not schedule.hosts:
+        return
+    from mace_cl.runtime.host import refusal, require
+
+    if request.settings.runtime == "gpu":
+        raise refusal(schedule.nodes)
+    require([step.provider for step in schedule.hosts], schedule.nodes)
 
 
 def _other_driver(request: Request, opened: Opened) -> int | None:
@@ -229,7 +247,8 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     assert request.identity is not None
     _say(decision)
     prepared = compiler.prepare(
-        request.model, request.device, request.shapes, request.progress, outputs=request.outputs
+        request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
+        runtime=request.settings.runtime,
     )  # fmt: skip
     request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):

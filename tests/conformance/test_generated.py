@@ -285,7 +285,7 @@ def test_family(start: Start, family: Callable[[], onnx.ModelProto]) -> None:
 
 def _input(port: Port) -> Array:
     """Numbers of unit variance, or positions from 0 to 99."""
-    numbers = filled(port.name, port.shape)
+    numbers = filled(port.name, port.shape or ())
     return numbers if port.dtype == "float32" else (np.abs(numbers) * 20).astype(port.dtype) % 100
 
 

@@ -12,7 +12,7 @@ from mace_cl.frontends.onnx import load
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.lower import lower
 from mace_cl.passes.pipeline import optimise
-from mace_cl.plan import Layout, Plan, Problem, Traits
+from mace_cl.plan import KernelCall, Layout, Plan, Problem, Traits
 from mace_cl.schedule import ALIGNMENT
 from problems import TRAITS
 from support import case, model_of
@@ -62,7 +62,9 @@ def test_constants(plan: Plan) -> None:
 def test_ports(plan: Plan) -> None:
     schedule, _ = bind(plan, TRAITS)
     assert [(port.name, port.dtype, port.shape) for port in schedule.inputs] == [("x", "float32", (1, 8, 6, 6))]
-    assert [(port.name, port.shape, port.slot.size) for port in schedule.outputs] == [("y", (1, 8, 6, 6), 8 * 36 * 4)]
+    assert [(port.name, port.shape, port.slot and port.slot.size) for port in schedule.outputs] == [
+        ("y", (1, 8, 6, 6), 8 * 36 * 4)
+    ]
     assert schedule.build_options == BUILD_OPTIONS
 
 
@@ -91,6 +93,8 @@ def test_options_keep_nan_and_infinity() -> None:
 
 
 def test_a_wrong_plan_is_not_bound(plan: Plan) -> None:
-    broken = replace(plan.calls[-1], result=replace(plan.calls[-1].result, size=1 << 30))
+    last = plan.calls[-1]
+    assert isinstance(last, KernelCall)
+    broken = replace(last, result=replace(last.result, size=1 << 30))
     with pytest.raises(ValueError, match="outside its buffer"):
         bind(replace(plan, calls=(*plan.calls[:-1], broken)), TRAITS)

@@ -29,7 +29,7 @@ DEVICE = Device(0, "none", "", "none", usable=True, reason="")
 
 
 def plan(model: onnx.ModelProto) -> None:
-    prepare(model.SerializeToString(), DEVICE, None)
+    prepare(model.SerializeToString(), DEVICE, None, runtime="gpu")
 
 
 def changed(change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
@@ -217,7 +217,7 @@ class TestExternalWeights:
 class TestUnsupported:
     def test_op(self) -> None:
         with pytest.raises(
-            UnsupportedError, match=r"node 'det\.0' \(op Det\).*opset 21.*Replace it.*cut the model.*ask for the op"
+            UnsupportedError, match=r"lacks 1 node of this model: det\.0 \(Det\): mace-cl has no OpenCL kernel.*ask for"
         ):
             plan(model_of(case("det", "y = Det(x)", x=(3, 3))))
 
@@ -226,13 +226,7 @@ class TestUnsupported:
         with pytest.raises(UnsupportedError) as caught:
             plan(model_of(case("many", body, x0=(2, 2), x1=(3, 3), x2=(4, 4))))
         for number in (1, 3, 5):
-            assert f"node 'many.{number}' (op Det)" in str(caught.value)
-
-    def test_many_are_counted(self) -> None:
-        body = " ".join(f"y{number} = Det(x{number})" for number in range(11))
-        inputs: dict[str, Any] = {f"x{number}": (number + 1, number + 1) for number in range(11)}
-        with pytest.raises(UnsupportedError, match="and 3 more: mace-cl has no OpenCL kernel"):
-            plan(model_of(case("many", body, **inputs)))
+            assert f"many.{number} (Det): " in str(caught.value)
 
     def test_domain(self) -> None:
         def change(model: onnx.ModelProto) -> None:
@@ -240,8 +234,10 @@ class TestUnsupported:
             model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=1)
             model.opset_import.append(helper.make_opsetid("com.example", 1))
 
-        with pytest.raises(UnsupportedError, match=r"op com\.example::Relu"):
+        with pytest.raises(UnsupportedError, match=r"\(com\.example::Relu\): the shape of 'y' is not known"):
             plan(changed(change))
+        with pytest.raises(UnsupportedError, match=r"ONNX Runtime .* refuses .*com\.example"):
+            prepare(changed(change).SerializeToString(), DEVICE, None)
 
     @pytest.mark.parametrize(
         ("body", "values", "message"),
@@ -262,17 +258,17 @@ class TestUnsupported:
     def test_variant(self, body: str, values: dict[str, Any], message: str) -> None:
         with pytest.raises(UnsupportedError, match=message) as caught:
             plan(model_of(case("conv", body, **values)))
-        assert "node 'conv." in str(caught.value)
+        assert ": conv." in str(caught.value)
 
     def test_type(self) -> None:
         model = model_of(
             case("integers", "y = Resize(x, , s)", x=np.zeros((1, 2, 4, 4), np.int32), s=[1.0, 1.0, 2.0, 2.0])
         )
-        with pytest.raises(UnsupportedError, match=r"op Resize.*'x' is int32, and the op runs on float32"):
+        with pytest.raises(UnsupportedError, match=r"\(Resize\): 'x' is int32, and the op runs on float32"):
             plan(model)
         ports = [helper.make_tensor_value_info(name, TensorProto.COMPLEX64, [2]) for name in ("x", "y")]
         graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
-        with pytest.raises(UnsupportedError, match=r"input 'x': 'x' is complex64.*Convert that part"):
+        with pytest.raises(UnsupportedError, match=r"\(Identity\): 'x' is complex64"):
             plan(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
     def test_no_doubles(self) -> None:

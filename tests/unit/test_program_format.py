@@ -21,8 +21,8 @@ import pytest
 from mace_cl.device.signature import Signature
 from mace_cl.errors import DamagedError, ForeignError, FutureError, ProgramError, StorageError
 from mace_cl.program.format import MAGIC, PAGE, is_program, open_program, read, write
-from mace_cl.program.program import ITEM_BYTES, ModelIdentity, Program, Target, Unit
-from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
+from mace_cl.program.program import ModelIdentity, Program, Target, Unit
+from mace_cl.schedule import ITEM_BYTES, Kernel, Launch, Port, Schedule, Slot
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "program" / "format-3.bin"
 

@@ -115,7 +115,7 @@ def _target(number: int, target: TargetView) -> list[tuple[str, str]]:
 
     signature = target.signature
     ports = [
-        (what, f"{port.name} {port.dtype} {list(port.shape)}")
+        (what, str(port))
         for what, several in (("input", target.inputs), ("output", target.outputs))
         for port in several
     ]

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 
 from mace_cl.kernels.elementwise import COPY, Access, Elementwise
-from mace_cl.plan import Constant, KernelCall, Plan, Region
+from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Region
 
 __all__ = ["elide_copies"]
 
@@ -20,16 +20,16 @@ def elide_copies(plan: Plan) -> Plan:
     copies = Counter(
         operand.buffer
         for call in plan.calls
-        if _is_whole_copy(plan, call)
+        if isinstance(call, KernelCall) and _is_whole_copy(plan, call)
         for operand in call.operands
         if isinstance(operand, Region)
     )
-    fixed = {port.region.buffer for port in (*plan.inputs, *plan.outputs)}
-    written = Counter(call.result.buffer for call in plan.calls)
+    fixed = {port.region.buffer for port in (*plan.inputs, *plan.outputs) if port.region is not None}
+    written = Counter(result.buffer for call in plan.calls for result in call.results)
     parts: dict[int, Region] = {}
-    kept = []
+    kept: list[KernelCall | HostCall] = []
     for call in plan.calls:
-        if _is_whole_copy(plan, call):
+        if isinstance(call, KernelCall) and _is_whole_copy(plan, call):
             (source,) = call.operands
             assert isinstance(source, Region)
             own = source.buffer not in fixed and copies[source.buffer] == 1 and written[source.buffer] > 0
@@ -45,7 +45,12 @@ def elide_copies(plan: Plan) -> Plan:
             region = Region(place.buffer, place.offset + region.offset, region.size)
         return region
 
-    def rewritten(call: KernelCall) -> KernelCall:
+    def port(port: PlanPort) -> PlanPort:
+        return port if port.region is None else replace(port, region=moved(port.region))
+
+    def rewritten(call: KernelCall | HostCall) -> KernelCall | HostCall:
+        if isinstance(call, HostCall):
+            return replace(call, inputs=tuple(map(port, call.inputs)), outputs=tuple(map(port, call.outputs)))
         operands = tuple(item if isinstance(item, Constant) else moved(item) for item in call.operands)
         return replace(call, operands=operands, result=moved(call.result))
 

@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
 import onnx_ir as ir
 
 from mace_cl.errors import UnsupportedError
-from mace_cl.graph import array_of, describe, is_used
+from mace_cl.graph import array_of, describe, is_used, nodes_of
 from mace_cl.lower.elide import elide_copies
 from mace_cl.ops import LOWERINGS, TYPED, Builder
-from mace_cl.plan import Layout, Plan, PlanPort, Region
+from mace_cl.ops.host import port
+from mace_cl.plan import Layout, Plan
+from mace_cl.schedule import Node
 
 __all__ = ["lower"]
 
+T = TypeVar("T")
 
-def lower(model: ir.Model, layout: Layout) -> Plan:
-    """The plan of an optimised model for a layout family.
+
+def lower(model: ir.Model, layout: Layout, nodes: Sequence[Node] = ()) -> Plan:
+    """The plan of an optimised model for a layout family; ``nodes`` are the source's, for reports.
 
     Convolutions are direct; `mace_cl.lower.winograd` is for later.
 
     Raises:
-        UnsupportedError: naming all nodes whose op has no lowering, or the first whose attributes,
-            shapes or types have none.
+        UnsupportedError: with all nodes that can't run on OpenCL, each with the reason.
     """
-    graph, opset = model.graph, model.opset_imports.get("", 0)
-    missing = [node for node in graph if (node.domain, node.op_type) not in LOWERINGS]
-    if missing:
-        names = "; ".join(sorted({describe(node) for node in missing})[:8])
-        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        raise UnsupportedError(
-            f"{names}{more}: mace-cl has no OpenCL kernel for this op (model opset {opset}) yet. "
-            "Replace it in the model, cut the model before it, or ask for the op at the project's issue tracker"
-        )
-    builder = Builder(layout, opset)
-    inputs = [_port(builder, value, builder.input(value)) for value in graph.inputs]
+    graph = model.graph
+    builder = Builder(layout, model.opset_imports.get("", 0))
+    failures: list[UnsupportedError] = []
+
+    def attempt(work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except UnsupportedError as error:
+            failures.append(error)
+            return None
+
+    inputs = [attempt(partial(port, builder, value, given=True)) for value in graph.inputs]
     for node in graph:
-        if (node.domain, node.op_type) not in TYPED:
-            _refuse_types(builder, node)
-        LOWERINGS[node.domain, node.op_type](builder, node)
-    outputs = [_port(builder, value, builder.output(value)) for value in graph.outputs]
-    plan = elide_copies(Plan(layout, tuple(builder.buffers), tuple(inputs), tuple(outputs), tuple(builder.calls)))
+        if attempt(partial(_lower, builder, node)) is None:
+            for value in node.outputs:
+                builder.stand_in(value)
+    outputs = [attempt(partial(port, builder, value, given=False)) for value in graph.outputs]
+    if failures:
+        raise _together(failures)
+    ports = [one for one in inputs if one is not None], [one for one in outputs if one is not None]
+    plan = Plan(layout, tuple(builder.buffers), tuple(ports[0]), tuple(ports[1]), tuple(builder.calls), tuple(nodes))
+    plan = elide_copies(plan)
     plan.check()
     return plan
 
 
-def _port(builder: Builder, value: ir.Value, region: Region) -> PlanPort:
-    return PlanPort(value.name or "", builder.stored_type(value), builder.shape(value), region)
+def _lower(builder: Builder, node: ir.Node) -> bool:
+    key = (node.domain, node.op_type)
+    if key not in LOWERINGS:
+        raise builder.unsupported(node, "mace-cl has no OpenCL kernel for this op")
+    try:
+        if key not in TYPED:
+            _refuse_types(builder, node)
+        LOWERINGS[key](builder, node)
+    except UnsupportedError as error:
+        if error.nodes:
+            raise
+        why = str(error).removeprefix(f"{describe(node)}: ")
+        raise UnsupportedError(str(error), {nodes_of(node): why}) from error
+    return True
 
 
 def _refuse_types(builder: Builder, node: ir.Node) -> None:
@@ -53,3 +77,13 @@ def _refuse_types(builder: Builder, node: ir.Node) -> None:
     for value in (*values, *filter(is_used, node.outputs)):
         if (kind := builder.type(value)) != "float32":
             raise builder.unsupported(node, f"{value.name!r} is {kind}, and the op runs on float32 so far")
+
+
+def _together(failures: Sequence[UnsupportedError]) -> UnsupportedError:
+    if len(failures) == 1:
+        return failures[0]
+    nodes: dict[str, str] = {}
+    for failure in failures:
+        nodes = failure.nodes | nodes  # what follows from an earlier failure does not hide it
+    listed = "; ".join(f"{name}: {why}" for name, why in nodes.items())
+    return UnsupportedError(f"{len(nodes)} nodes can't run on OpenCL: {listed}", nodes)

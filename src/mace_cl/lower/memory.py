@@ -34,14 +34,17 @@ def assign(plan: Plan) -> Arena:
         last[buffer] = max(last.get(buffer, time), time)
 
     for port in plan.inputs:
-        touch(port.region.buffer, -1)
+        if port.region is not None:
+            touch(port.region.buffer, -1)
     for time, call in enumerate(plan.calls):
-        touch(call.result.buffer, time)
+        for result in call.results:
+            touch(result.buffer, time)
         for operand in call.operands:
             if isinstance(operand, Region):
                 touch(operand.buffer, time)
     for port in plan.outputs:
-        touch(port.region.buffer, end)
+        if port.region is not None:
+            touch(port.region.buffer, end)
 
     offsets: dict[int, int] = {}
     sizes = {index: -(-plan.buffers[index].size // ALIGNMENT) * ALIGNMENT for index in first}

@@ -14,7 +14,7 @@ from mace_cl.kernels.base import ceil_div
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.windows import Window
 from mace_cl.kernels.winograd import WinogradInput, WinogradOutput, transform_weights
-from mace_cl.plan import Buffer, Constant, KernelCall, Plan, Region
+from mace_cl.plan import Buffer, Constant, HostCall, KernelCall, Plan, Region
 
 __all__ = ["Algorithm", "direct", "estimated", "possible", "with_algorithms"]
 
@@ -66,7 +66,7 @@ def estimated(problem: Conv2D) -> int:
 
 def with_algorithms(plan: Plan, algorithm: Algorithm) -> Plan:
     """The plan with each direct convolution replaced by what ``algorithm`` chooses for it."""
-    buffers, calls = list(plan.buffers), list[KernelCall]()
+    buffers, calls = list(plan.buffers), list[KernelCall | HostCall]()
     weights: dict[tuple[int, int], Constant] = {}
 
     def scratch(name: str, floats: int) -> Region:
@@ -96,10 +96,12 @@ def with_algorithms(plan: Plan, algorithm: Algorithm) -> Plan:
         yield KernelCall(last, (product, *rest), call.result, call.node)
 
     for call in plan.calls:
-        m = algorithm(call.problem) if isinstance(call.problem, Conv2D) else 0
+        problem = call.problem if isinstance(call, KernelCall) else None
+        m = algorithm(problem) if isinstance(problem, Conv2D) else 0
         if m:
-            assert isinstance(call.problem, Conv2D)
-            calls += winograd(call, call.problem, m)
+            assert isinstance(call, KernelCall)
+            assert isinstance(problem, Conv2D)
+            calls += winograd(call, problem, m)
         else:
             calls.append(call)
     return replace(plan, buffers=tuple(buffers), calls=tuple(calls))

@@ -11,6 +11,7 @@ from mace_cl.ops import (
     channels,
     convolution,
     elementwise,
+    host,
     matmul,
     movement,
     normalization,
@@ -26,6 +27,7 @@ __all__ = ["EPILOGUE_OPS", "LOWERINGS", "Builder"]
 LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     (DOMAIN, "ChannelGather"): channels.lower_channel_gather,
     (DOMAIN, "Elementwise"): elementwise.lower,
+    (DOMAIN, "Host"): host.lower_host,
     (DOMAIN, "Linear"): convolution.lower_linear,
     ("", "AveragePool"): pooling.lower_pool,
     ("", "Cast"): pointwise.lower_cast,
@@ -57,7 +59,7 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     **{("", name): pointwise.lower_pointwise for name in pointwise.POINTWISE},
 }
 
-TYPED: frozenset[tuple[str, str]] = frozenset(
+TYPED: frozenset[tuple[str, str]] = frozenset({(DOMAIN, "Host")}) | frozenset(
     ("", name)
     for name in (
         "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import onnx_ir as ir
 
@@ -15,7 +16,7 @@ from mace_cl.kernels.reorder import Reorder
 from mace_cl.kernels.types import OPENCL_TYPES, computed, item_bytes
 from mace_cl.kernels.views import blocked_floats
 from mace_cl.kernels.windows import Window
-from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Problem, Region
+from mace_cl.plan import Buffer, Constant, HostCall, KernelCall, Layout, Problem, Region
 
 __all__ = ["Builder"]
 
@@ -35,7 +36,7 @@ class Builder:
         self.opset = opset
         self.block = layout.block
         self.buffers: list[Buffer] = []
-        self.calls: list[KernelCall] = []
+        self.calls: list[KernelCall | HostCall] = []
         self._regions: dict[ir.Value, dict[str, Region]] = {}
         self._constants: dict[ir.Value, Constant] = {}
 
@@ -82,7 +83,7 @@ class Builder:
         return kind
 
     def input(self, value: ir.Value) -> Region:
-        """Where an input of the model is given, in the type it is stored in."""
+        """Where the host is to put the value, row-major, in the type that the model gives it."""
         stored = self.stored_type(value)
         if self.type(value) == stored:
             return self.allocate(value, "nchw")
@@ -91,7 +92,7 @@ class Builder:
         return given
 
     def output(self, value: ir.Value) -> Region:
-        """Where an output of the model is to be read, in the type it is stored in."""
+        """Where the host reads the value, row-major, in the type that the model gives it."""
         stored, region = self.stored_type(value), self.region(value)
         if self.type(value) == stored:
             return region
@@ -107,6 +108,12 @@ class Builder:
     def has(self, value: ir.Value, layout: str) -> bool:
         """Whether the value is at hand in that layout without conversion."""
         return layout in self._regions.get(value, {})
+
+    def stand_in(self, value: ir.Value) -> None:
+        """Pretend that the value is at hand, so that lowering can go on to find what else it can't do."""
+        if value not in self._regions:
+            with suppress(UnsupportedError):
+                self.allocate(value, "nchw")
 
     def allocate(self, value: ir.Value, layout: str) -> Region:
         """A new buffer for a result."""
@@ -175,6 +182,8 @@ class Builder:
             problem = self.copy(self.type(value), whole, whole, (max(1, array.size),))
             self._emit(problem, [self.constant(value)], target, f"copy {value.name}")
             return target
+        if "blocked" not in known:
+            raise UnsupportedError(f"{value.name!r} is not in the device's memory")
         return self._convert(value, known["blocked"], "nchw")
 
     def copy(self, kind: str, source: Access, result: Access, dims: Sequence[int]) -> Problem:
@@ -230,5 +239,6 @@ class Builder:
         """The error for a node that mace-cl does not run, with what the user can do."""
         return UnsupportedError(
             f"{describe(node)}: {why}. Replace this node in the model, cut the model before it, "
-            "or ask for the op at the project's issue tracker"
+            "or ask for the op at the project's issue tracker",
+            {nodes_of(node): why},
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -11,13 +13,19 @@ from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.fold_affine import FoldAffinePass
 from mace_cl.passes.fuse import FuseElementwisePass, FuseEpiloguePass
 from mace_cl.passes.lift_elementwise import LiftElementwisePass
+from mace_cl.passes.place import Host, NamePass, PlacePass
 
-__all__ = ["PASSES", "optimise"]
+__all__ = ["PASSES", "SIMPLIFYING", "optimise", "simplify", "specialise"]
 
-PASSES: tuple[ir.passes.PassBase, ...] = (
+SIMPLIFYING: tuple[ir.passes.PassBase, ...] = (
     common.InlinePass(),  # model-local functions become plain nodes
     common.RemoveInitializersFromInputsPass(),  # IR version 3 lists weights as inputs
+    NamePass(),  # reports and placement go by names
     FoldPass(),  # constants and shapes that can be known now
+    NamePass(),  # what folding left unnamed
+)
+
+PASSES: tuple[ir.passes.PassBase, ...] = (
     CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
     common.IdentityEliminationPass(),  # Dropout left some
     ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node
@@ -31,6 +39,19 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
 )
 
 
+def simplify(model: ir.Model) -> ir.Model:
+    """The model with constants folded, shapes inferred, and a name for each node."""
+    return ir.passes.Sequential(*SIMPLIFYING)(model).model
+
+
+def specialise(model: ir.Model, hosts: Mapping[str, Host]) -> ir.Model:
+    """A simplified model after all other passes, changed in place: every op canonical or of domain ``mace_cl``.
+
+    ``hosts`` are, by name, the nodes that do not run on the device.
+    """
+    return ir.passes.Sequential(PlacePass(hosts), *PASSES)(model).model
+
+
 def optimise(model: ir.Model) -> ir.Model:
-    """The model after all passes: every shape static, every op canonical or of domain ``mace_cl``."""
-    return ir.passes.Sequential(*PASSES)(model).model
+    """The model after all passes, with nothing on the host."""
+    return specialise(simplify(model), {})

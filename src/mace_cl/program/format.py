@@ -24,8 +24,8 @@ from google.protobuf.message import DecodeError
 
 from mace_cl.errors import DamagedError, ForeignError, FutureError, SealError, StorageError
 from mace_cl.program import manifest_pb2 as pb
-from mace_cl.program.cipher import FEATURE, NONCE_BYTES, TAG_BYTES, Cipher, Key
-from mace_cl.program.manifest import KINDS, from_manifest, to_manifest
+from mace_cl.program.cipher import NONCE_BYTES, TAG_BYTES, Cipher, Key
+from mace_cl.program.manifest import FEATURES, KINDS, from_manifest, to_manifest
 from mace_cl.program.program import Program
 from mace_cl.program.recognise import looks_like
 
@@ -222,7 +222,7 @@ def _scan(name: str, view: memoryview) -> Scanned:
         manifest = pb.Manifest.FromString(bytes(view[text_end:manifest_end]))
     except DecodeError as error:
         raise _damaged(name, text_end, f"the manifest is no protobuf message ({error})") from None
-    if unknown := [word for word in manifest.requires if word != FEATURE]:
+    if unknown := [word for word in manifest.requires if word not in FEATURES]:
         words = ", ".join(map(repr, unknown))
         raise FutureError(f"{name}: to read it takes a mace-cl that knows {words}; update mace-cl.")
     sections = _check_sections(name, view, manifest.sections, manifest_end, seal_begin)

@@ -29,11 +29,14 @@ class SectionView:
 
 @dataclass(frozen=True)
 class PortView:
-    """An input or output of the model."""
+    """An input or output of the model; see `mace_cl.schedule.Port`."""
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.dtype} {'of any shape' if self.shape is None else list(self.shape)}"
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,20 @@ from mace_cl.device.signature import Signature
 from mace_cl.program import manifest_pb2 as pb
 from mace_cl.program.cipher import FEATURE, Cipher
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
-from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot
+from mace_cl.schedule import HostStep, Kernel, Launch, Node, Port, Schedule, Slot
 
-__all__ = ["KINDS", "from_manifest", "signature_of", "to_manifest"]
+__all__ = ["FEATURES", "KINDS", "from_manifest", "signature_of", "to_manifest"]
 
 KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
 """The names of the kinds of sections that this version knows, by number."""
 
+_HOST_FEATURE = "host"
+FEATURES = frozenset({FEATURE, _HOST_FEATURE})
+"""What a manifest may require of a reader."""
+
 _MAX_PARTS = 1 << 18
 _TARGET_PARTS = 16
-_ENCRYPTED = (pb.KIND_SOURCE, pb.KIND_CONSTANTS)
+_ENCRYPTED = (pb.KIND_SOURCE, pb.KIND_CONSTANTS, pb.KIND_HOST)
 _SPACES = {"arena": pb.SPACE_ARENA, "constants": pb.SPACE_CONSTANTS}
 _SPACE_NAMES = {number: name for name, number in _SPACES.items()}
 
@@ -55,7 +59,7 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
 
     With a ``cipher`` sources and constants are encrypted.
     Every section's offset is still 1; as offsets have a fixed width, the manifest's size is final.
-    Sections come in the order sources, binaries, constants and golden values by target.
+    Sections come in the order sources, binaries, host models, constants and golden values by target.
 
     Raises:
         ValueError: the program has more parts than a reader takes.
@@ -65,7 +69,7 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
         engine=program.engine,
         model=pb.Model(name=program.model.name, sha256=program.model.sha256),
         options=_to_pairs(program.options),
-        requires=[FEATURE] if cipher else [],
+        requires=_features(program, cipher),
         key=cipher.id if cipher else "",
     )
     sections = _Sections(manifest, cipher)
@@ -74,7 +78,8 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
     binaries = [
         [None if u.binary is None else sections.add(pb.KIND_BINARY, u.binary) for u in t.units] for t in targets
     ]
-    for target, target_sources, target_binaries in zip(targets, sources, binaries, strict=True):
+    hosts = [[sections.add(pb.KIND_HOST, step.model) for step in t.schedule.hosts] for t in targets]
+    for target, target_sources, target_binaries, models in zip(targets, sources, binaries, hosts, strict=True):
         signature = target.signature
         constants = target.constants
         manifest.targets.add(
@@ -88,7 +93,7 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
                 c_version=signature.c_version,
                 properties=_to_pairs(signature.properties),
             ),
-            schedule=_to_schedule(target.schedule, target_sources),
+            schedule=_to_schedule(target.schedule, target_sources, models),
             units=[
                 pb.Unit(kernels=unit.kernels, binary=binary, safe=unit.safe)
                 if binary is None
@@ -110,6 +115,11 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
     return manifest, sections.payloads
 
 
+def _features(program: Program, cipher: Cipher | None) -> list[str]:
+    hosts = any(target.schedule.hosts for target in program.targets)
+    return [*([FEATURE] if cipher else ()), *([_HOST_FEATURE] if hosts else ())]
+
+
 def _bond(manifest: pb.Manifest, target: Target, sources: Sequence[int], kernels: Sequence[int], binary: int) -> bytes:
     """Ties a binary to what it was compiled from and for, all by the hashes in the manifest."""
     schedule, hashes = target.schedule, manifest.sections
@@ -122,14 +132,24 @@ def _to_pairs(pairs: Pairs) -> list[pb.Pair]:
     return [pb.Pair(name=name, value=value) for name, value in pairs]
 
 
-def _to_schedule(schedule: Schedule, sources: Sequence[int]) -> pb.Schedule:
+def _to_schedule(schedule: Schedule, sources: Sequence[int], models: Sequence[int]) -> pb.Schedule:
     slots: dict[Slot, int] = {}
 
     def index(slot: Slot) -> int:
         return slots.setdefault(slot, len(slots))
 
     def ports(of: tuple[Port, ...]) -> list[pb.Port]:
-        return [pb.Port(name=p.name, dtype=p.dtype, shape=p.shape, slot=index(p.slot)) for p in of]
+        return [
+            pb.Port(
+                name=p.name,
+                dtype=p.dtype,
+                shape=p.shape or (),
+                slot=index(p.slot) if p.slot else 0,
+                host=p.slot is None,
+                open=p.shape is None,
+            )
+            for p in of
+        ]
 
     message = pb.Schedule(
         arena_bytes=schedule.arena_bytes,
@@ -157,6 +177,19 @@ def _to_schedule(schedule: Schedule, sources: Sequence[int]) -> pb.Schedule:
             )
             for launch in schedule.launches
         ],
+        hosts=[
+            pb.HostStep(
+                at=step.at,
+                provider=step.provider,
+                model=model,
+                inputs=ports(step.inputs),
+                outputs=ports(step.outputs),
+                constants=ports(step.constants),
+                node=step.node,
+            )
+            for step, model in zip(schedule.hosts, models, strict=True)
+        ],
+        nodes=[pb.Node(name=node.name, op=node.op, reason=node.reason) for node in schedule.nodes],
     )
     message.slots.extend(pb.Slot(space=_SPACES[s.space], offset=s.offset, size=s.size) for s in slots)
     return message
@@ -185,9 +218,13 @@ def _bound(manifest: pb.Manifest) -> None:
             len(target.units),
             len(schedule.kernels),
         )
-        count(len(schedule.inputs), len(schedule.outputs), len(schedule.slots), len(schedule.launches))
+        count(len(schedule.slots), len(schedule.launches))
         count(*(len(unit.kernels) for unit in target.units))
-        count(*(len(port.shape) for ports in (schedule.inputs, schedule.outputs) for port in ports))
+        count(len(schedule.hosts), len(schedule.nodes))
+        ports = [schedule.inputs, schedule.outputs]
+        ports += [some for step in schedule.hosts for some in (step.inputs, step.outputs, step.constants)]
+        count(*map(len, ports))
+        count(*(len(port.shape) for some in ports for port in some))
         count(*(len(kernel.parameters) for kernel in schedule.kernels))
         count(*(len(x.global_size) + len(x.local_size) + len(x.args) for x in schedule.launches))
 
@@ -230,6 +267,7 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
                 schedule=_from_schedule(
                     target.schedule,
                     [source(kernel.source, f"kernel {kernel.name!r}") for kernel in target.schedule.kernels],
+                    [content(step.model, pb.KIND_HOST, f"host step {step.node!r}") for step in target.schedule.hosts],
                 ),
                 units=tuple(
                     Unit(
@@ -280,11 +318,13 @@ def _from_pairs(pairs: Sequence[pb.Pair]) -> Pairs:
     return tuple((pair.name, pair.value) for pair in pairs)
 
 
-def _from_schedule(message: pb.Schedule, sources: Sequence[str]) -> Schedule:
+def _from_schedule(message: pb.Schedule, sources: Sequence[str], models: Sequence[memoryview]) -> Schedule:
     slots = [Slot(_SPACE_NAMES.get(s.space, str(s.space)), s.offset, s.size) for s in message.slots]
 
     def ports(of: Sequence[pb.Port]) -> tuple[Port, ...]:
-        return tuple(Port(p.name, p.dtype, tuple(p.shape), slots[p.slot]) for p in of)
+        return tuple(
+            Port(p.name, p.dtype, None if p.open else tuple(p.shape), None if p.host else slots[p.slot]) for p in of
+        )
 
     try:
         return Schedule(
@@ -308,6 +348,19 @@ def _from_schedule(message: pb.Schedule, sources: Sequence[str]) -> Schedule:
             arena_bytes=message.arena_bytes,
             constant_bytes=message.constant_bytes,
             build_options=message.build_options,
+            hosts=tuple(
+                HostStep(
+                    at=step.at,
+                    provider=step.provider,
+                    model=model,
+                    inputs=ports(step.inputs),
+                    outputs=ports(step.outputs),
+                    constants=ports(step.constants),
+                    node=step.node,
+                )
+                for step, model in zip(message.hosts, models, strict=True)
+            ),
+            nodes=tuple(Node(node.name, node.op, node.reason) for node in message.nodes),
         )
     except IndexError:
         raise ValueError(f"a port or launch refers to a slot beyond the {len(slots)} that there are") from None

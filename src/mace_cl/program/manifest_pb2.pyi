@@ -13,6 +13,7 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_BINARY: _ClassVar[Kind]
     KIND_CONSTANTS: _ClassVar[Kind]
     KIND_GOLDEN: _ClassVar[Kind]
+    KIND_HOST: _ClassVar[Kind]
 
 class Space(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -24,6 +25,7 @@ KIND_SOURCE: Kind
 KIND_BINARY: Kind
 KIND_CONSTANTS: Kind
 KIND_GOLDEN: Kind
+KIND_HOST: Kind
 SPACE_UNSPECIFIED: Space
 SPACE_ARENA: Space
 SPACE_CONSTANTS: Space
@@ -137,7 +139,7 @@ class Unit(_message.Message):
     def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ..., safe: bool = ..., bond: _Optional[bytes] = ...) -> None: ...
 
 class Schedule(_message.Message):
-    __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches")
+    __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches", "hosts", "nodes")
     ARENA_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUILD_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +148,8 @@ class Schedule(_message.Message):
     KERNELS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     LAUNCHES_FIELD_NUMBER: _ClassVar[int]
+    HOSTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     arena_bytes: int
     constant_bytes: int
     build_options: str
@@ -154,7 +158,9 @@ class Schedule(_message.Message):
     kernels: _containers.RepeatedCompositeFieldContainer[Kernel]
     slots: _containers.RepeatedCompositeFieldContainer[Slot]
     launches: _containers.RepeatedCompositeFieldContainer[Launch]
-    def __init__(self, arena_bytes: _Optional[int] = ..., constant_bytes: _Optional[int] = ..., build_options: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., launches: _Optional[_Iterable[_Union[Launch, _Mapping]]] = ...) -> None: ...
+    hosts: _containers.RepeatedCompositeFieldContainer[HostStep]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    def __init__(self, arena_bytes: _Optional[int] = ..., constant_bytes: _Optional[int] = ..., build_options: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., launches: _Optional[_Iterable[_Union[Launch, _Mapping]]] = ..., hosts: _Optional[_Iterable[_Union[HostStep, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
 
 class Slot(_message.Message):
     __slots__ = ("space", "offset", "size")
@@ -167,16 +173,20 @@ class Slot(_message.Message):
     def __init__(self, space: _Optional[_Union[Space, str]] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Port(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "slot")
+    __slots__ = ("name", "dtype", "shape", "slot", "host", "open")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     slot: int
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., slot: _Optional[int] = ...) -> None: ...
+    host: bool
+    open: bool
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., slot: _Optional[int] = ..., host: bool = ..., open: bool = ...) -> None: ...
 
 class Kernel(_message.Message):
     __slots__ = ("name", "family", "source", "parameters")
@@ -213,3 +223,31 @@ class Launch(_message.Message):
     node: str
     flops: int
     def __init__(self, kernel: _Optional[int] = ..., global_size: _Optional[_Iterable[int]] = ..., local_size: _Optional[_Iterable[int]] = ..., args: _Optional[_Iterable[int]] = ..., node: _Optional[str] = ..., flops: _Optional[int] = ...) -> None: ...
+
+class HostStep(_message.Message):
+    __slots__ = ("at", "provider", "model", "inputs", "outputs", "constants", "node")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    at: int
+    provider: str
+    model: int
+    inputs: _containers.RepeatedCompositeFieldContainer[Port]
+    outputs: _containers.RepeatedCompositeFieldContainer[Port]
+    constants: _containers.RepeatedCompositeFieldContainer[Port]
+    node: str
+    def __init__(self, at: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., constants: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., node: _Optional[str] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("name", "op", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    op: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., op: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...

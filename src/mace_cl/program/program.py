@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from mace_cl.device.signature import Signature
 from mace_cl.schedule import Schedule
 
-__all__ = ["ITEM_BYTES", "MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]
+__all__ = ["MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]
 
 Pairs = tuple[tuple[str, str], ...]
-
-ITEM_BYTES = {
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "float16": 2,
-    "bfloat16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "float32": 4,
-    "int64": 8,
-    "uint64": 8,
-    "float64": 8,
-}
-"""Element types that an input or output of a program may have, and the bytes of one element."""
 
 MAX_ARENA_BYTES = 1 << 40
 """A program that asks for a larger arena is not believed."""
@@ -80,12 +62,6 @@ class Target:
         if not 0 <= schedule.arena_bytes <= MAX_ARENA_BYTES:
             raise ValueError(f"an arena of {schedule.arena_bytes} bytes, more than {MAX_ARENA_BYTES}")
         schedule.check()
-        for port in (*schedule.inputs, *schedule.outputs):
-            item = ITEM_BYTES.get(port.dtype)
-            if item is None:
-                raise ValueError(f"port {port.name!r}: element type {port.dtype!r} is not known")
-            if port.slot.space != "arena" or prod(port.shape) * item > port.slot.size:
-                raise ValueError(f"port {port.name!r}: {port.dtype} {port.shape} does not fit {port.slot}")
         for kernel in schedule.kernels:
             if not (kernel.name.isascii() and kernel.name.isidentifier()):
                 raise ValueError(f"kernel name {kernel.name!r} is not an identifier")

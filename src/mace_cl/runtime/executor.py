@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, InputError
-from mace_cl.schedule import ALIGNMENT, Launch, Port, Schedule, Slot
+from mace_cl.runtime.host import HostPart
+from mace_cl.schedule import ALIGNMENT, ITEM_BYTES, Launch, Port, Schedule, Slot
 
 __all__ = ["Executor"]
 
@@ -54,7 +56,12 @@ class Executor:
             for launch in schedule.launches:
                 kernel = self._kernel(holders[launch.kernel], launch)
                 self._launches.append((kernel, launch.global_size, launch.local_size))
-            self._ports = {port.name: (port, self._part(port.slot)) for port in (*schedule.inputs, *schedule.outputs)}
+            self._inputs = {port.name: port for port in schedule.inputs}
+            self._outputs = {port.name: port for port in schedule.outputs}
+            self._hosts: dict[int, list[HostPart]] = {}
+            for step in schedule.hosts:
+                self._hosts.setdefault(step.at, []).append(HostPart(step, constants))
+            self._values: dict[str, Any] = {}
         except cl.Error as error:
             size = schedule.arena_bytes + schedule.constant_bytes
             raise DeviceError(
@@ -104,42 +111,96 @@ class Executor:
             if self._closed:
                 raise InputError("this runtime is closed; make a new one, or run it before it is closed")
             try:
-                for name, array in arrays.items():
-                    cl.enqueue_copy(queue, self._ports[name][1], array, is_blocking=False)
-                for kernel, global_size, local_size in self._launches:
+                self._give(arrays)
+                begin = 0
+                for at in self._hosts:
+                    for kernel, global_size, local_size in self._launches[begin:at]:
+                        enqueue(queue, kernel, global_size, local_size)
+                    self.run_host(at)
+                    begin = at
+                for kernel, global_size, local_size in self._launches[begin:]:
                     enqueue(queue, kernel, global_size, local_size)
-                for name, array in results.items():
-                    cl.enqueue_copy(queue, array, self._ports[name][1], is_blocking=False)
+                self._take(results)
                 queue.finish()
             except cl.Error as error:
                 raise DeviceError(f"{self.device.name} failed while running: {error}") from error
-        return results
+        return results  # type: ignore[return-value]  # none is missing after a run
+
+    def _give(self, arrays: Mapping[str, Any]) -> None:
+        """Put inputs in place, on the device or on the host."""
+        self._values = {}
+        for name, array in arrays.items():
+            slot = self._inputs[name].slot
+            if slot is None:
+                self._values[name] = array
+            else:
+                self._cl.enqueue_copy(self._queue, self._part(slot), array, is_blocking=False)
+
+    def _take(self, results: dict[str, Any]) -> None:
+        """Fill ``results``; where there is no array, take the host's own value."""
+        for name, array in results.items():
+            port = self._outputs[name]
+            if port.slot is not None:
+                self._cl.enqueue_copy(self._queue, array, self._part(port.slot), is_blocking=False)
+            elif array is None:
+                results[name] = self._values[name]
+            else:
+                np.copyto(array, self._values[name])
+
+    def run_host(self, at: int) -> None:
+        """Run the host steps that come before the launch ``at``, if there are any."""
+        for part in self._hosts.get(at, ()):
+            self._queue.finish()
+            with ExitStack() as stack:
+                inputs = [self._seen(port, stack) for port in part.step.inputs]
+                outputs = part.run(inputs)
+            for port, value in zip(part.step.outputs, outputs, strict=True):
+                if port.slot is None:
+                    self._values[port.name] = value
+                else:
+                    self._cl.enqueue_copy(self._queue, self._part(port.slot), np.ascontiguousarray(value))
+
+    def _seen(self, port: Port, stack: ExitStack) -> Any:
+        """A value as the host reads it, until ``stack`` closes; not copied where the device shares its memory."""
+        if port.slot is None:
+            return self._values[port.name]
+        assert port.shape is not None
+        part = self._part(port.slot)
+        if self.device.kind == "cpu":
+            array, _ = self._cl.enqueue_map_buffer(
+                self._queue, part, self._cl.map_flags.READ, 0, port.shape, np.dtype(port.dtype)
+            )
+            stack.callback(array.base.release, self._queue)
+        else:
+            array = np.empty(port.shape, port.dtype)
+            self._cl.enqueue_copy(self._queue, array, part)
+        return array
 
     def _checked_inputs(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        ports = {port.name: port for port in self.schedule.inputs}
+        ports = self._inputs
         wrong = sorted(set(inputs) ^ set(ports))
         if wrong:
             unknown, absent = [name for name in wrong if name in inputs], [name for name in wrong if name in ports]
             said = (f"unknown inputs {unknown}; " if unknown else "") + (f"missing inputs {absent}; " if absent else "")
-            raise InputError(f"{said}the model takes {', '.join(map(_describe, ports.values()))}")
+            raise InputError(f"{said}the model takes {', '.join(map(str, ports.values()))}")
         return {name: _checked(array, ports[name], "input") for name, array in inputs.items()}
 
-    def _checked_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        ports = {port.name: port for port in self.schedule.outputs}
+    def _checked_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any] | None]:
+        """An array for each output; None for those that the host makes itself."""
+        ports = self._outputs
         unknown = sorted(set(outputs) - set(ports))
         if unknown:
-            raise InputError(f"unknown outputs {unknown}; the model gives {', '.join(map(_describe, ports.values()))}")
+            raise InputError(f"unknown outputs {unknown}; the model gives {', '.join(map(str, ports.values()))}")
         for name, array in outputs.items():
             if _checked(array, ports[name], "output buffer") is not array or not array.flags.writeable:
                 raise InputError(f"output buffer {name!r} must be a writeable, C-contiguous array")
-        return {
-            name: outputs[name] if name in outputs else np.empty(port.shape, port.dtype) for name, port in ports.items()
-        }
+        made = {name: np.empty(port.shape or (), port.dtype) for name, port in ports.items() if port.slot is not None}
+        return {name: outputs.get(name, made.get(name)) for name in ports}
 
     def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Put inputs in place without running."""
-        for name, array in inputs.items():
-            self._cl.enqueue_copy(self._queue, self._ports[name][1], array)
+        self._give(inputs)
+        self._queue.finish()
 
     def launch(self, number: int) -> None:
         """Run one launch of the schedule and wait for it."""
@@ -163,7 +224,8 @@ class Executor:
                 return
             self._closed = True
             self._launches.clear()
-            self._ports.clear()
+            self._hosts.clear()
+            self._values.clear()
             for part in self._parts.values():
                 part.release()
             self._parts.clear()
@@ -187,18 +249,19 @@ def _usable_in_place(device: Device, constants: NDArray[np.uint8]) -> bool:
     return device.kind == "cpu" and constants.ctypes.data % ALIGNMENT == 0
 
 
-def _describe(port: Port) -> str:
-    return f"{port.name!r} {port.dtype} {list(port.shape)}"
+def _checked(value: Any, port: Port, what: str) -> Any:
+    """``value`` as a C-contiguous array of the port's dtype and shape; only the memory order is changed.
 
-
-def _checked(value: Any, port: Port, what: str) -> NDArray[Any]:
-    """``value`` as a C-contiguous array of the port's dtype and shape; only the memory order is changed."""
+    What is no array of numbers is ONNX Runtime's to check.
+    """
+    if port.dtype not in ITEM_BYTES:
+        return np.asarray(value, object) if port.dtype == "string" else value
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.dtype != port.dtype:
         raise InputError(
             f"{what} {port.name!r} is {array.dtype}, the model has {port.dtype}; "
             f"convert it with .astype({port.dtype!r})"
         )
-    if array.shape != port.shape:
+    if port.shape is not None and array.shape != port.shape:
         raise InputError(f"{what} {port.name!r} has shape {list(array.shape)}, the model has {list(port.shape)}")
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.schedule import Port
+from mace_cl.schedule import ITEM_BYTES, Port, Schedule
 
-__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "compare", "expected", "golden_inputs", "sample"]
+__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "checkable", "compare", "expected", "golden_inputs", "sample"]
 
 MOST_VALUES = 16384
 """Values that are kept of one output; of larger ones, evenly spaced elements."""
@@ -24,14 +24,19 @@ TOLERANCE = 1e-3
 """The greatest difference, as a share of the output's largest magnitude, that is taken for rounding."""
 
 
-def golden_inputs(ports: Iterable[Port]) -> dict[str, NDArray[Any]]:
-    """Floats in [-1.7, 1.7), of unit variance, integers from 0 to 15, from the bits of each element's index.
+def golden_inputs(ports: Iterable[Port]) -> dict[str, Any]:
+    """Floats in [-1.7, 1.7), of unit variance, integers and text from 0 to 15, from the bits of each index.
+
+    Sequences, and what else is no array, are empty.
 
     The mixing steps are those of MurmurHash3's finaliser (Appleby, 2011).
     """
-    inputs = {}
+    inputs: dict[str, Any] = {}
     for number, port in enumerate(ports):
-        count = int(np.prod(port.shape, initial=1))
+        if port.dtype not in ITEM_BYTES and port.dtype != "string":
+            inputs[port.name] = []
+            continue
+        count = int(np.prod(port.shape or (), initial=1))
         bits = np.arange(count, dtype=np.uint32) + np.uint32(0x9E3779B9 * (number + 1) % 2**32)
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
             bits ^= bits >> np.uint32(shift)
@@ -40,9 +45,20 @@ def golden_inputs(ports: Iterable[Port]) -> dict[str, NDArray[Any]]:
         if port.dtype.startswith("float"):
             values = (bits.astype(np.float64) / 2**31 - 1) * np.sqrt(3)
         else:
-            values = (bits % np.uint32(16)).astype(np.float64)
-        inputs[port.name] = values.astype(port.dtype).reshape(port.shape)
+            values = bits % np.uint32(2 if port.dtype == "bool" else 16)
+        made = values.astype(str).astype(object) if port.dtype == "string" else values.astype(port.dtype)
+        inputs[port.name] = made.reshape(port.shape or ())
     return inputs
+
+
+def checkable(schedule: Schedule) -> tuple[str, ...]:
+    """The outputs that the golden inputs determine: none where the model draws random numbers.
+
+    Those whose shape hangs on the data, where rounding may decide, are not among them.
+    """
+    if any(node.op in _RANDOM for node in schedule.nodes):
+        return ()
+    return tuple(port.name for port in schedule.outputs if port.dtype in ITEM_BYTES and port.shape is not None)
 
 
 def sample(output: NDArray[Any]) -> NDArray[np.float32]:
@@ -55,6 +71,11 @@ def sample(output: NDArray[Any]) -> NDArray[np.float32]:
 def expected(golden: Sequence[tuple[str, memoryview]]) -> dict[str, NDArray[np.float32]]:
     """A part's golden values by output, as `compare` takes them."""
     return {name: np.frombuffer(values, np.float32) for name, values in golden}
+
+
+_RANDOM = frozenset(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+)
 
 
 @dataclass(frozen=True)

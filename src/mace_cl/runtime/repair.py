@@ -33,6 +33,7 @@ def wrong_kernels(
     with Executor(device, context, schedule, [(everything, safe_program)], constants) as safe:
         safe.upload(golden_inputs(schedule.inputs))
         for number, launch in enumerate(schedule.launches):
+            safe.run_host(number)
             executor.copy_arena(safe)
             executor.launch(number)
             safe.launch(number)

@@ -17,13 +17,13 @@ import numpy as np
 
 from mace_cl.device import find, quirk_for
 from mace_cl.device.device import Device
-from mace_cl.errors import BuildError, DeviceError, MaceClError
+from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError
 from mace_cl.runtime.build import build_source, load_binary
 from mace_cl.runtime.child import Report
 from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import compare, expected, golden_inputs, sample
-from mace_cl.schedule import Launch, Port, Schedule, Slot
+from mace_cl.schedule import Launch, Port, Schedule
 
 __all__ = ["build", "complete_binary", "prove", "refer"]
 
@@ -117,7 +117,13 @@ def prove(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
             assert unit.binary is not None, "a part without binaries is compiled, not tried"
             programs.append((unit.kernels, load_binary(context, device, unit.binary, schedule.build_options)))
         executor = Executor(device, context, schedule, programs, np.frombuffer(constants, np.uint8))
-        difference = compare(expected(target.golden), executor.run(golden_inputs(schedule.inputs)))
+        try:
+            outputs = executor.run(golden_inputs(schedule.inputs))
+        except HostError:
+            if target.golden:
+                raise
+            outputs = {}  # the golden inputs are none that the host's part takes
+        difference = compare(expected(target.golden), outputs)
         return {"verdict": "right" if difference is None else "wrong"}
     except MaceClError as error:
         return {"verdict": "refused", "error": str(error)}
@@ -131,10 +137,8 @@ def refer(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         session = ort.InferenceSession(blobs[0] if blobs else request["model"], options, ["CPUExecutionProvider"])
-        ports = [
-            Port(port["name"], port["dtype"], tuple(port["shape"]), Slot("arena", 0, 1)) for port in request["inputs"]
-        ]
-        names = [port.name for port in session.get_outputs()]
+        ports = [Port(port["name"], port["dtype"], tuple(port["shape"]), None) for port in request["inputs"]]
+        names = request["outputs"]
         values = zip(names, session.run(names, golden_inputs(ports)), strict=True)
         golden = [(name, base64.b64encode(sample(value).tobytes()).decode()) for name, value in values]
         return {"golden": golden, "oracle": f"onnxruntime {ort.__version__}"}

@@ -51,7 +51,7 @@ def _said(values: tuple[float, ...]) -> str:
 
 def _geometry(path: Path, port: Port, layout: str | None) -> tuple[str, int, int, int]:
     """Layout, height, width and channels of an input."""
-    shape = port.shape
+    shape = port.shape or ()
     fitting = [
         (name, *sizes)
         for name, axis, sizes in (
@@ -64,7 +64,7 @@ def _geometry(path: Path, port: Port, layout: str | None) -> tuple[str, int, int
         asked = f" with --layout {layout}" if layout else ""
         raise InputError(
             f"{path}: an image fits inputs of shape [1, C, H, W] or [1, H, W, C] with 1 or 3 channels, but "
-            f"{port.name!r} has the shape {list(port.shape)}{asked}; prepare it yourself and give a .npy file"
+            f"{port.name!r} has the shape {list(shape)}{asked}; prepare it yourself and give a .npy file"
         )
     return fitting[0]  # type: ignore[return-value]
 
@@ -73,8 +73,7 @@ def _color(path: Path, port: Port, color: str | None, channels: int) -> str:
     fitting = ("gray",) if channels == 1 else ("rgb", "bgr")
     if color not in (None, *fitting):
         raise InputError(
-            f"{path}: --color {color} does not fit the {channels} channels of {port.name!r} {list(port.shape)}; "
-            f"it can be {' or '.join(fitting)}"
+            f"{path}: --color {color} does not fit the {channels} channels of {port}; it can be {' or '.join(fitting)}"
         )
     return color or fitting[0]
 

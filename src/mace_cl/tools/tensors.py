@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.errors import InputError, StorageError
-from mace_cl.schedule import Port
+from mace_cl.schedule import ITEM_BYTES, Port
 from mace_cl.tools.common import Preprocessing, check_writable
 from mace_cl.tools.images import load_image
 
@@ -30,7 +30,7 @@ _RAW = (".bin", ".raw")
 
 def describe(ports: Sequence[Port | PortView]) -> str:
     """The ports in words: name, dtype and shape of each."""
-    return "; ".join(f"{port.name!r} {port.dtype} {list(port.shape)}" for port in ports)
+    return "; ".join(map(str, ports))
 
 
 def check_files(specs: Sequence[str]) -> None:
@@ -71,14 +71,19 @@ def read_inputs(specs: Sequence[str], ports: Sequence[Port], how: Preprocessing)
 
 
 def random_inputs(ports: Sequence[Port], seed: int) -> Arrays:
-    """Seeded arrays: standard normal, for integers and bool 0 or 1."""
+    """Seeded arrays: standard normal, for integers and bool 0 or 1, as text "0" or "1".
+
+    Raises:
+        InputError: an input is no array.
+    """
     rng = np.random.default_rng(seed)
-    return {
-        port.name: (
-            rng.standard_normal(port.shape) if "float" in port.dtype else rng.integers(0, 2, port.shape)
-        ).astype(port.dtype)
-        for port in ports
-    }
+    arrays: Arrays = {}
+    for port in ports:
+        if port.shape is None:
+            raise InputError(f"--random: the input {port} is no array; run the model from Python")
+        drawn = rng.standard_normal(port.shape) if "float" in port.dtype else rng.integers(0, 2, port.shape)
+        arrays[port.name] = drawn.astype(str) if port.dtype == "string" else drawn.astype(port.dtype)
+    return arrays
 
 
 def _targets(spec: str, ports: Sequence[Port]) -> list[tuple[Port, Path, str | None]]:
@@ -121,7 +126,7 @@ def _read(path: Path, port: Port, key: str | None, how: Preprocessing) -> tuple[
                 raise InputError(f"{path}: holds {keys}, none of which is the input {port.name!r}; rename one")
             with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
                 return _read_npy(file, path, port), f"{path}: {key}"
-        if suffix in _RAW:
+        if suffix in _RAW and port.dtype in ITEM_BYTES and port.shape is not None:
             dtype = np.dtype(port.dtype)
             wanted, size = math.prod(port.shape) * dtype.itemsize, path.stat().st_size
             if size != wanted:
@@ -141,13 +146,14 @@ def _read_npy(file: IO[bytes], path: Path, port: Port) -> NDArray[Any]:
         if version not in readers:
             raise InputError(f"{path}: has version {version} of the .npy format, which plain arrays do not need")
         shape, _, dtype = readers[version](file)
-        if (dtype.newbyteorder("="), shape) != (np.dtype(port.dtype), port.shape):
+        fits = dtype.kind == "U" if port.dtype == "string" else dtype.newbyteorder("=") == port.dtype
+        if not fits or shape != port.shape:
             raise InputError(
                 f"{path}: holds {dtype} {list(shape)}, but the model takes {describe([port])}; "
                 "convert it with numpy's astype or reshape"
             )
         file.seek(0)
-        return np.ascontiguousarray(np.lib.format.read_array(file, allow_pickle=False), port.dtype)
+        return np.ascontiguousarray(np.lib.format.read_array(file, allow_pickle=False), dtype.newbyteorder("="))
     except InputError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
