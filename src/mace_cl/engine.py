@@ -28,7 +28,7 @@ from mace_cl.program.program import ModelIdentity, Pairs, Target
 from mace_cl.program.proofs import proof
 from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
-from mace_cl.schedule import Place, Port, places
+from mace_cl.schedule import Place, Port, Schedule, places
 from mace_cl.settings import RUNTIMES, Settings
 from mace_cl.start import start
 
@@ -119,6 +119,22 @@ class Runtime:
     @property
     def where(self) -> tuple[Place, ...]:
         return places(self._executor.schedule)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What a run consists of, launch by launch."""
+        return self._executor.schedule
+
+    def profile(self, input_data: Mapping[str, Any]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """One inference: when each launch of the schedule, and each host step, began and ended.
+
+        Launches are in ns of the device's clock, host steps in ns of the host's.
+
+        Raises:
+            InputError: a name, dtype, rank or shape does not fit.
+            DeviceError: the device failed.
+        """
+        return self._executor.profile(input_data)
 
     def run(
         self, input_data: Mapping[str, Any], output_data: Mapping[str, NDArray[Any]] | None = None

@@ -11,8 +11,20 @@ import warnings
 from collections.abc import Sequence
 
 from mace_cl import __version__
+from mace_cl.cli import (
+    benchmark,
+    demo,
+    devices,
+    fingerprint,
+    inspect,
+    mace,
+    program_edit,
+    program_seal,
+    run,
+    store,
+    why,
+)
 from mace_cl.cli import compile as compile_
-from mace_cl.cli import demo, devices, fingerprint, inspect, mace, program_edit, program_seal, run, store, why
 from mace_cl.errors import MaceClError
 
 __all__ = ["main"]
@@ -35,6 +47,7 @@ examples:
   mace-cl demo
   mace-cl run model.onnx --input photo.jpg --top 5
   mace-cl compile model.onnx -o model.bin --bake
+  mace-cl benchmark model.onnx --peers ort
   mace-cl run --help
 """
 
@@ -90,7 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mace-cl {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    known = (demo, run, compile_, inspect, why, fingerprint, program_edit, program_seal, mace, store, devices)
+    known = (
+        demo,
+        run,
+        compile_,
+        benchmark,
+        inspect,
+        why,
+        fingerprint,
+        program_edit,
+        program_seal,
+        mace,
+        store,
+        devices,
+    )
     for verb in known:
         verb.add_to(verbs)
     return parser

@@ -480,7 +480,7 @@ def replace_file(path: Path, parts: Sequence[bytes | memoryview]) -> None:
         raise
     except OSError as error:
         raise StorageError(
-            f"{path}: the compiled program could not be written ({error.strerror or error}). "
+            f"{path}: could not be written ({error.strerror or error}). "
             "Choose a directory that exists, has room and can be written to."
         ) from error
     finally:

@@ -1,4 +1,4 @@
-"""Starting this package's own helpers as child processes, and asking them one question.
+"""Starting this package's own helpers as child processes, and asking them one question or several.
 
 A question is a line of JSON, followed by bytes if there are any; the child says lines of JSON: any
 number of reports, then the answer.  Nothing is left on the disk when either is killed, and a child ends
@@ -15,12 +15,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["Child", "ChildError", "Report", "serve"]
+__all__ = ["Child", "ChildError", "Report", "converse", "serve"]
 
 Report = Callable[[dict[str, Any]], None]
 """Called with what a child says before its answer."""
+
+Answer = Callable[[dict[str, Any], list[bytes], Report], dict[str, Any]]
+"""What a child runs: it takes a question, the bytes after it and somewhere to report to."""
 
 
 class ChildError(Exception):
@@ -28,14 +32,18 @@ class ChildError(Exception):
 
 
 class Child:
-    """``module.function`` in a new interpreter, which finds modules where this one does."""
+    """``module.function`` in a new interpreter, which finds modules where this one does.
 
-    def __init__(self, module: str, function: str) -> None:
+    With ``several`` questions, ``function`` is called once, without arguments, and gives what answers them.
+    """
+
+    def __init__(self, module: str, function: str, *, several: bool = False) -> None:
+        answer = "converse" if several else "serve"
         # ONNX Runtime keeps telemetry on the disk unless it is told not to before it is imported
         start = (
             "import os, sys; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; "
-            f"sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import serve; "
-            f"from {module} import {function}; serve({function})"
+            f"sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import {answer}; "
+            f"from {module} import {function}; {answer}({function})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -116,11 +124,20 @@ class Child:
             self._process.stderr.close()
 
 
-def serve(function: Callable[[dict[str, Any], list[bytes], Report], dict[str, Any]]) -> None:
-    """In the child: answer the question by ``function``, and end without a driver's last words.
+def serve(function: Answer) -> None:
+    """In the child: answer one question by ``function``, and end without a driver's last words.
 
     What drivers print goes to standard error.
     """
+    _answer(function, once=True)
+
+
+def converse(make: Callable[[], Answer]) -> None:
+    """In the child: answer questions by what ``make`` gives, until there are no more."""
+    _answer(make(), once=False)
+
+
+def _answer(function: Answer, once: bool) -> None:
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
 
@@ -128,14 +145,28 @@ def serve(function: Callable[[dict[str, Any], list[bytes], Report], dict[str, An
             out.write(json.dumps({**said, "final": final}) + "\n")
             out.flush()
 
-        asked: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
-        blobs = [sys.stdin.buffer.read(size) for size in asked["blobs"]]
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        say(True, function(asked, blobs, lambda said: say(False, said)))
-    os._exit(0)
+        questions: SimpleQueue[tuple[dict[str, Any], list[bytes]]] = SimpleQueue()
+        threading.Thread(target=_hear, args=(questions,), daemon=True).start()
+        try:
+            while True:
+                asked, blobs = questions.get()
+                say(True, function(asked, blobs, lambda said: say(False, said)))
+                del asked, blobs
+                if once:
+                    os._exit(0)
+        except BaseException:  # the thread that reads must not live on while the interpreter ends
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1 << 16):
-        pass
-    os._exit(1)
+def _hear(questions: SimpleQueue[tuple[dict[str, Any], list[bytes]]]) -> None:
+    """Read questions until the process that asks closes its end, and then end this one."""
+    source = sys.stdin.buffer
+    try:
+        while line := source.readline():
+            asked: dict[str, Any] = json.loads(line)
+            questions.put((asked, [source.read(size) for size in asked["blobs"]]))
+    finally:
+        os._exit(1)

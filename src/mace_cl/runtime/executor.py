@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -39,6 +40,7 @@ class Executor:
         self.schedule = schedule
         self.device = device
         self._cl = cl
+        self._context = context
         self._lock = threading.Lock()
         self._closed = False
         self._queue = cl.CommandQueue(context)
@@ -150,15 +152,18 @@ class Executor:
     def run_host(self, at: int) -> None:
         """Run the host steps that come before the launch ``at``, if there are any."""
         for part in self._hosts.get(at, ()):
-            self._queue.finish()
-            with ExitStack() as stack:
-                inputs = [self._seen(port, stack) for port in part.step.inputs]
-                outputs = part.run(inputs)
-            for port, value in zip(part.step.outputs, outputs, strict=True):
-                if port.slot is None:
-                    self._values[port.name] = value
-                else:
-                    self._cl.enqueue_copy(self._queue, self._part(port.slot), np.ascontiguousarray(value))
+            self._run_part(part)
+
+    def _run_part(self, part: HostPart) -> None:
+        self._queue.finish()
+        with ExitStack() as stack:
+            inputs = [self._seen(port, stack) for port in part.step.inputs]
+            outputs = part.run(inputs)
+        for port, value in zip(part.step.outputs, outputs, strict=True):
+            if port.slot is None:
+                self._values[port.name] = value
+            else:
+                self._cl.enqueue_copy(self._queue, self._part(port.slot), np.ascontiguousarray(value))
 
     def _seen(self, port: Port, stack: ExitStack) -> Any:
         """A value as the host reads it, until ``stack`` closes; not copied where the device shares its memory."""
@@ -196,6 +201,36 @@ class Executor:
                 raise InputError(f"output buffer {name!r} must be a writeable, C-contiguous array")
         made = {name: np.empty(port.shape or (), port.dtype) for name, port in ports.items() if port.slot is not None}
         return {name: outputs.get(name, made.get(name)) for name in ports}
+
+    def profile(self, inputs: Mapping[str, Any]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """One inference without its outputs: when each launch, and each host step, began and ended.
+
+        Launches are in ns of the device's clock, host steps in ns of the host's.
+
+        Raises:
+            InputError: a name, dtype or shape does not fit.
+            DeviceError: the device failed, or has no clock.
+        """
+        arrays, cl, usual = self._checked_inputs(inputs), self._cl, self._queue
+        events, hosts = [], []
+        with self._lock:
+            try:
+                self._queue = cl.CommandQueue(self._context, properties=cl.command_queue_properties.PROFILING_ENABLE)
+                self._give(arrays)
+                for at in range(len(self._launches) + 1):
+                    for part in self._hosts.get(at, ()):
+                        self._queue.finish()
+                        begin = time.perf_counter_ns()
+                        self._run_part(part)
+                        hosts.append((begin, time.perf_counter_ns()))
+                    if at < len(self._launches):
+                        events.append(cl.enqueue_nd_range_kernel(self._queue, *self._launches[at]))
+                self._queue.finish()
+                return [(event.profile.start, event.profile.end) for event in events], hosts
+            except cl.Error as error:
+                raise DeviceError(f"{self.device.name} failed while being profiled: {error}") from error
+            finally:
+                self._queue = usual
 
     def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Put inputs in place without running."""
