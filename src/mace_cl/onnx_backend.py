@@ -18,7 +18,7 @@ from mace_cl.compiler import prepare as lowered
 from mace_cl.device import find
 from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, InputError
-from mace_cl.runtime.build import build_source
+from mace_cl.runtime.build import build_here
 from mace_cl.runtime.executor import Executor
 
 __all__ = ["MaceClBackend", "PreparedModel", "prepare", "run_model", "run_node", "supports_device"]
@@ -67,13 +67,9 @@ class MaceClBackend(Backend):
             ModelError, UnsupportedError: the model can't be read, or has parts that do not run.
             DeviceError, BuildError: there is no such device, or it refuses a kernel.
         """
-        import pyopencl
-
         place = _device(device)
         prepared = lowered(model.SerializeToString(), place, None)
-        context = pyopencl.Context([place.handle])  # type: ignore[list-item]
-        kernels = range(len(prepared.schedule.kernels))
-        programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
+        context, programs = build_here(place, prepared.schedule)
         return PreparedModel(Executor(place, context, prepared.schedule, programs, prepared.constants))
 
     @classmethod

@@ -50,6 +50,7 @@ LAYERS: dict[str, set[str]] = {
 LATER = (
     "foreign",
     "compiler",
+    "onnx_backend",
     "request",
     "loading",
     "keeping",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
@@ -13,7 +13,7 @@ from mace_cl.schedule import Schedule
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Progress", "build_source", "load_binary"]
+__all__ = ["Progress", "build_here", "build_source", "load_binary"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -42,6 +42,19 @@ def build_source(
             f"the OpenCL compiler refused the kernels {names}: {error}. "
             "Please report this with the output of `mace-cl devices --json`; another device may work (--device)"
         ) from error
+
+
+def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequence[int], Any]]]:
+    """A context and the programs of a schedule as an executor takes them, compiled in this process.
+
+    Raises:
+        BuildError: the driver refused a kernel.
+    """
+    import pyopencl
+
+    context = pyopencl.Context([device.handle])  # type: ignore[list-item]
+    kernels = range(len(schedule.kernels))
+    return context, [(kernels, build_source(context, schedule, kernels))] if kernels else []
 
 
 def _built(program: pyopencl.Program, options: str) -> pyopencl.Program:
