@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,7 @@ def prepare(
     progress: Progress | None = None,
     *,
     outputs: Sequence[str] = (),
+    values: Mapping[str, NDArray[Any]] | None = None,
     runtime: str = "gpu+cpu",
     choose: Choose = by_rule,
     algorithm: Algorithm = estimated,
@@ -84,7 +86,7 @@ def prepare(
     """
     report = progress or (lambda what, done, total: None)
     report("reading the model", 0, 3)
-    model = load(source, shapes, outputs)
+    model = load(source, shapes, outputs, values)
     reference = as_onnx(model, source, outputs)
     try:
         report("optimising the graph", 1, 3)

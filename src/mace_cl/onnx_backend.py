@@ -6,11 +6,12 @@ this process and kept nowhere; to keep them, use `mace_cl.Runtime`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
@@ -18,8 +19,10 @@ from mace_cl.compiler import prepare as lowered
 from mace_cl.device import find
 from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, InputError
+from mace_cl.frontends.parameters import parameter_inputs
 from mace_cl.runtime.build import build_here
 from mace_cl.runtime.executor import Executor
+from mace_cl.schedule import Place, places
 
 __all__ = ["MaceClBackend", "PreparedModel", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -28,23 +31,43 @@ _DEVICES = {"CPU": None, "CUDA": "gpu"}
 
 
 class PreparedModel(BackendRep):
-    """A model on an OpenCL device."""
+    """A model on an OpenCL device; compiled for each set of shapes and parameters that it meets."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        names = [port.name for port in executor.schedule.outputs]
-        self._tuple = namedtupledict("Outputs", names)
-        self.on_host: tuple[str, ...] = ()
-        """The nodes that run on the host."""
+    def __init__(self, model: onnx.ModelProto, device: Device) -> None:
+        self._model, self._device = model, device
+        constants = {tensor.name for tensor in model.graph.initializer}
+        self._inputs = [port.name for port in model.graph.input if port.name not in constants]
+        self._outputs = [port.name for port in model.graph.output]
+        self._parameters = parameter_inputs(ir.serde.deserialize_model(model))
+        self._tuple = namedtupledict("Outputs", self._outputs)
+        self._executors: dict[Hashable, Executor] = {}
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The outputs in the model's order; inputs are a mapping by name, a sequence, or one array.
 
         Raises:
             InputError: their number, a name, dtype or shape does not fit.
+            ModelError, UnsupportedError: the model can't be read, or has parts that do not run.
+            BuildError: the device refuses a kernel.
         """
-        outputs = self._executor.run(_by_name(inputs, [port.name for port in self._executor.schedule.inputs]))
-        return self._tuple(*(outputs[port.name] for port in self._executor.schedule.outputs))
+        given = _by_name(inputs, self._inputs)
+        values = {name: np.asarray(given[name]) for name in self._parameters if name in given}
+        rest = {name: x for name, x in given.items() if name not in values}
+        executor = self._executor(values, {name: np.shape(x) for name, x in rest.items() if isinstance(x, np.ndarray)})
+        outputs = executor.run(rest)
+        return self._tuple(*(outputs[name] for name in self._outputs))
+
+    def where(self) -> tuple[Place, ...]:
+        """Where each node ran, in all variants together."""
+        return tuple(place for executor in self._executors.values() for place in places(executor.schedule))
+
+    def _executor(self, values: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]) -> Executor:
+        key = tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in values.items()), tuple(shapes.items())
+        if key not in self._executors:
+            prepared = lowered(self._model.SerializeToString(), self._device, shapes, values=values)
+            context, programs = build_here(self._device, prepared.schedule)
+            self._executors[key] = Executor(self._device, context, prepared.schedule, programs, prepared.constants)
+        return self._executors[key]
 
 
 def _by_name(inputs: Any, names: Sequence[str]) -> Mapping[str, Any]:
@@ -61,16 +84,12 @@ class MaceClBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> PreparedModel:
-        """The model ready to run.
+        """The model for a device; it is compiled when it is run.
 
         Raises:
-            ModelError, UnsupportedError: the model can't be read, or has parts that do not run.
-            DeviceError, BuildError: there is no such device, or it refuses a kernel.
+            DeviceError: there is no such device.
         """
-        place = _device(device)
-        prepared = lowered(model.SerializeToString(), place, None)
-        context, programs = build_here(place, prepared.schedule)
-        return PreparedModel(Executor(place, context, prepared.schedule, programs, prepared.constants))
+        return PreparedModel(model, _device(device))
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:

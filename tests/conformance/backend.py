@@ -89,16 +89,17 @@ def attempt(
     types = _types(model)
     try:
         prepared = prepare(model, device)
-        route: Literal["opencl", "host"] = "host" if prepared.on_host else "opencl"
         got = [prepared.run([_plain(x) for x in inputs]) for inputs, _ in samples]
+        hosts = [f"{place.op}: {place.reason}" for place in prepared.where() if place.on == "host"]
     except MaceClError as error:
         return Outcome(name, kind, "refused", "none", types, str(error)[:300])
+    route: Literal["opencl", "host"] = "host" if hosts else "opencl"
     try:
         for outputs, (_, expected) in zip(got, samples, strict=True):
             Runner.assert_similar_outputs([_plain(x) for x in expected], outputs, rtol, atol)
     except AssertionError as error:
         return Outcome(name, kind, "wrong", route, types, " ".join(str(error).split())[:300])
-    return Outcome(name, kind, "passed", route, types)
+    return Outcome(name, kind, "passed", route, types, "; ".join(hosts)[:300])
 
 
 def _plain(value: Any) -> Any:

@@ -190,7 +190,7 @@ def test_a_warm_start_imports_no_compiler() -> None:
 ONLY_IN = {
     "pyopencl": {"device", "loading", "runtime", "tune"},
     "onnx": {"frontends", "passes", "demo", "tools", "foreign", "onnx_backend"},
-    "onnx_ir": {"frontends", "graph", "ops", "passes", "lower", "placement"},
+    "onnx_ir": {"frontends", "graph", "ops", "passes", "lower", "placement", "onnx_backend"},
     "onnxscript": {"passes"},
     "onnxruntime": {"benchmark", "demo", "runtime", "tools"},
     "typer": {"cli"},

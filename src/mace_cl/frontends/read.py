@@ -6,18 +6,24 @@ import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from mace_cl.errors import ModelError, UnsupportedError
 from mace_cl.frontends.formats import FORMATS, opened, recognise, sniff_onnx
 from mace_cl.frontends.graphs import cut
+from mace_cl.frontends.parameters import fix
 
 __all__ = ["as_onnx", "load"]
 
 
 def load(
-    source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+    source: Path | bytes,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    outputs: Sequence[str] = (),
+    values: Mapping[str, NDArray[Any]] | None = None,
 ) -> ir.Model:
     """Read a model of any format of `FORMATS` as a graph of ONNX ops whose inputs are static.
 
@@ -28,11 +34,12 @@ def load(
         shapes: shapes of inputs that have symbolic dimensions; without it, a symbolic first dimension is 1.
         outputs: names of values or nodes to be the outputs in place of the model's own; what they don't
             need is dropped.
+        values: inputs to be constants; see `mace_cl.frontends.parameters`.
 
     Raises:
         ModelError: no model, of no known format, truncated or invalid, or a file of it is missing.
         UnsupportedError: ops without a mapping, all of them; or the package for the format is not installed.
-        InputError: ``shapes`` or ``outputs`` do not fit the model.
+        InputError: ``shapes``, ``outputs`` or ``values`` do not fit the model.
     """
     name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
     with opened(source) as view:
@@ -49,6 +56,8 @@ def load(
             f"pip install 'mace-cl[{form.extra}]'"
         )
     model: ir.Model = importlib.import_module(f"mace_cl.frontends.{form.name}").load(source, shapes or {})
+    if values:
+        fix(model, values, name)
     if outputs:
         cut(model, outputs, name)
     return model
