@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mace_cl.device.device import Device
     from mace_cl.engine import Runtime
     from mace_cl.engine import compile_model as compile
+    from mace_cl.program.cipher import Key
     from mace_cl.program.inspect import Inspection
 
 __all__ = ["Runtime", "__version__", "compile", "devices", "errors", "inspect"]
@@ -27,18 +29,24 @@ def devices() -> tuple[Device, ...]:
     return discover()
 
 
-def inspect(program: str | Path | bytes) -> Inspection:
-    """What a compiled-program file holds.
+def inspect(
+    program: str | Path | bytes, *, trusted_keys: Sequence[str | Path] | None = None, key: Key | None = None
+) -> Inspection:
+    """What a compiled-program file holds, who signed it, and with which key it is encrypted.
+
+    Args:
+        program: its path or its bytes.
+        trusted_keys, key: as for `Runtime`; without the key, an encrypted file shows all but its sources.
 
     Raises:
         DamagedError, ProgramError, StorageError: it can't be read as one.
+        SealError: ``key`` is another than the file's.
     """
-    from mace_cl.program.format import open_program
-    from mace_cl.program.inspect import summary
+    from mace_cl.program.inspect import look
+    from mace_cl.settings import Settings
 
-    opened = open_program(program)
-    opened.verify()
-    return summary(opened)
+    settings = Settings.load(trusted_keys=trusted_keys, key=key)
+    return look(program, settings.key, settings.trusted_keys, settings.store_dir if settings.store else None)[1]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from mace_cl.device import find
 from mace_cl.device.device import Device
 from mace_cl.errors import InputError, StorageError
 from mace_cl.identity import model_sha256
-from mace_cl.keeping import save_weights, signer
+from mace_cl.keeping import check_no_model, save_weights, signer
 from mace_cl.loading import checked
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, is_program, write
@@ -253,7 +253,7 @@ def compile_model(
         shapes, outputs, jobs, store, progress: as for `Runtime`.
 
     Raises:
-        InputError: the model is a compiled program already.
+        InputError: the model is a compiled program already, or ``output`` is a model.
         StorageError: the file can't be written.
         ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
     """
@@ -292,6 +292,7 @@ def compile_for(
     source, path = _source(model), Path(output)
     if opened_if_program(source, settings) is not None:
         raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
+    check_no_model(path)
     identity, options = ModelIdentity(_name(source), model_sha256(source)), compile_options(settings, shapes, outputs)
     made, done = compiler.program(identity, options), []
     for device in devices:

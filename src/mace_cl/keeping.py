@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_cl.device.signature import Signature
-from mace_cl.errors import DamagedError, ProgramError, SealError, StorageError
+from mace_cl.errors import DamagedError, InputError, ModelError, ProgramError, SealError, StorageError
 from mace_cl.identity import engine_fingerprint
 from mace_cl.program.format import Opened, Signer, write
 from mace_cl.program.policy import COPIED, SET_ASIDE, Decision, decide, examine, quarantine
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mace_cl.program.cipher import Key
 
 __all__ = [
-    "alone", "is_kept", "look", "place_beside", "place_of", "save", "save_weights", "signer", "stamps_of",
-    "stored_weights", "verified",
+    "alone", "check_no_model", "is_kept", "look", "place_beside", "place_of", "save", "save_weights", "signer",
+    "stamps_of", "stored_weights", "verified",
 ]  # fmt: skip
 
 logger = logging.getLogger("mace_cl")
@@ -77,6 +77,25 @@ def verified(found: Found) -> Found:
         except DamagedError as error:
             return error
     return found
+
+
+def check_no_model(path: Path) -> None:
+    """A model is neither set aside for a compiled program nor written over: it was named by mistake.
+
+    Raises:
+        InputError: there is one.
+    """
+    from mace_cl.frontends.formats import opened, recognise
+
+    try:
+        with opened(path) as view:
+            form = recognise(view)
+    except ModelError:  # nothing there, or nothing that can be read
+        return
+    if form is not None:
+        raise InputError(
+            f"{path}: looks like a model ({form.title}), and stays as it is; name another file for the compiled program"
+        )
 
 
 def stamps_of(request: Request, path: Path | None, found: Found) -> list[tuple[int, int, int] | None]:
@@ -216,9 +235,10 @@ def signer(settings: Settings) -> Signer | None:
 
 def _sweep(settings: Settings, path: Path) -> None:
     """After ``path`` was written: keep the store within its budget, and remove what killed processes left."""
-    with suppress(OSError):
-        if is_kept(settings, path):
+    with suppress(OSError, StorageError):
+        if settings.store:  # the lock of a file outside lies there too
             Store(settings.store_dir).gc(settings.store_budget, engine=engine_fingerprint(), keep=[path])
+        if is_kept(settings, path):
             return
         before = time.time() - _STALE_SECONDS
         for left in path.parent.glob(".mace-cl-*.tmp"):

@@ -19,6 +19,7 @@ from mace_cl.errors import BuildError, DamagedError, DeviceError, ProgramError, 
 from mace_cl.identity import engine_fingerprint
 from mace_cl.keeping import (
     alone,
+    check_no_model,
     is_kept,
     look,
     place_beside,
@@ -72,6 +73,7 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
     Raises:
         ProgramError: only a program was given, and it can't be used.
         SealError: a program was named, and it is not to be trusted or can't be decrypted.
+        InputError: a program was named, and it is a model.
         ModelError, DeviceError, BuildError: the model or the device does not allow it.
     """
     path = place_of(request, given)
@@ -100,6 +102,8 @@ def _check_use(request: Request, found: Found, decision: Decision) -> None:
     """Raises where there is no way to go on."""
     if decision.code == "refused" and request.program is not None:
         raise SealError(decision.sentence)
+    if decision.code == "not-a-program" and request.program is not None:
+        check_no_model(request.program)
     if request.model is not None:
         return
     if decision.code == "damaged":

@@ -233,8 +233,9 @@ def test_program_in_place_of_a_model_and_the_reverse(
     model = Path("model.onnx")
     onnx.save(net(), model)
     data = model.read_bytes()
-    assert "is an ONNX model" in fails(capsys, 2, "run", "model.onnx", "--random", "--program", model)
-    assert model.read_bytes() == data
+    for argv in (("run", "model.onnx", "--random", "--program", model), ("compile", "model.onnx", "-o", model)):
+        assert "looks like a model (ONNX model)" in fails(capsys, 2, *argv)
+        assert model.read_bytes() == data
 
 
 def in_child(device: Device, *argv: object) -> tuple[int, str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import mace_cl
-from mace_cl import Runtime, start
+from mace_cl import Runtime, loading
 from mace_cl.device import Device, quirk_for
 from mace_cl.errors import BuildError, DeviceError
 from mace_cl.program.format import read, write
@@ -280,7 +280,7 @@ def test_a_child_that_gives_no_answer(
     """A driver that hangs is one that died."""
     path = tmp_path / "net.bin"
     path.write_bytes(compiled)
-    monkeypatch.setattr(start, "_PROOF_SECONDS", 0.01)
+    monkeypatch.setattr(loading, "_PROOF_SECONDS", 0.01)
     with Runtime(path, device=device) as runtime:
         assert runtime.decision.code == "driver-died"
         assert "it gave no answer in 0 s" in runtime.decision.sentence

@@ -245,6 +245,18 @@ class TestSources:
         files = [path for path in store.iterdir() if path.suffix == ".bin"]
         assert len(files) == 1
 
+    def test_a_model_named_as_the_program_is_refused_and_stays(
+        self, device: Device, model: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other.onnx"
+        other.write_bytes(MODEL)
+        with pytest.raises(InputError, match="looks like a model"):
+            Runtime(model, program=other, device=device)
+        with pytest.raises(InputError, match="looks like a model"):
+            mace_cl.compile(model, other, device=device)
+        assert other.read_bytes() == MODEL
+        assert [path.name for path in tmp_path.glob("other*")] == ["other.onnx"]
+
     def test_bytes_and_path_share_a_program(self, device: Device, model: Path, store: Path) -> None:
         Runtime(model, device=device).close()
         with Runtime(MODEL, device=device) as runtime:
@@ -296,8 +308,8 @@ class TestSources:
     @pytest.mark.parametrize(
         ("source", "error", "message"),
         [
-            (b"", ModelError, "not an ONNX model"),
-            (b"hello, world", ModelError, "not an ONNX model"),
+            (b"", ModelError, "not a model of a format"),
+            (b"hello, world", ModelError, "not a model of a format"),
             (MODEL[: len(MODEL) // 2], ModelError, "truncated"),
             (7, InputError, "a model is a path or bytes, not int"),
             ("/nowhere/net.onnx", InputError, "no such file"),
@@ -507,8 +519,8 @@ assert runtime.decision.code == "hit", runtime.decision
 outputs = runtime.run({port.name: np.zeros(port.shape, np.float32) for port in runtime.inputs})
 assert set(outputs) == {"y", "y1"}
 heavy = ("onnx", "onnxruntime", "onnx_ir", "onnxscript", "typer", "rich", "PIL", "mace_cl.passes", "mace_cl.ops",
-         "mace_cl.kernels", "mace_cl.lower", "mace_cl.frontends", "mace_cl.compiler", "mace_cl.bind", "mace_cl.tune",
-         "mace_cl.runtime.compile", "mace_cl.runtime.child")
+         "mace_cl.kernels", "mace_cl.lower", "mace_cl.frontends.read", "mace_cl.compiler", "mace_cl.bind",
+         "mace_cl.tune", "mace_cl.runtime.compile", "mace_cl.runtime.child")
 print(*[name for name in sys.modules if name.startswith(tuple(f"{one}." for one in heavy)) or name in heavy])
 """
 

@@ -14,7 +14,18 @@ from typing import Any
 import pyopencl
 import pytest
 
-from mace_cl.device import Device, Signature, block_for, choose, discover, discovery, drivers, find, quirk_for
+from mace_cl.device import (
+    Device,
+    Signature,
+    block_for,
+    choose,
+    discover,
+    discovery,
+    drivers,
+    find,
+    find_same,
+    quirk_for,
+)
 from mace_cl.device.drivers import Driver, DriverError
 from mace_cl.errors import DeviceError
 
@@ -231,6 +242,20 @@ class TestFind:
     def test_agrees_with_choose(self, loaded: list[str]) -> None:
         for spec in (None, "cpu", "pocl", "pocl-3.0", "strange", "chip", "0", "2"):
             assert find(spec).runtime == choose(spec, discover()).runtime
+
+    def test_the_same_in_another_process(self, loaded: list[str]) -> None:
+        wanted = a_device("pocl-3.1").signature.digest()
+        assert find_same("pocl-3.1", wanted).runtime == "pocl-3.1"
+        assert loaded == ["libpocl-b.so alone"]
+        with pytest.raises(DeviceError, match=r"'pocl-3\.0' does not answer"):
+            find_same("pocl-3.0", a_device("pocl-3.0", driver="other").signature.digest())
+
+    def test_the_second_of_two_devices_of_one_runtime(self, monkeypatch: pytest.MonkeyPatch, loaded: list[str]) -> None:
+        two = [a_device("nvidia", "gpu", name=name) for name in ("Big", "Small")]
+        monkeypatch.setattr(drivers, "installed", lambda: (Driver("nvidia", "libnvidia-opencl.so"),))
+        monkeypatch.setattr(discovery, "_devices_of", lambda driver, known, *, alone=False: two)
+        for device in two:
+            assert find_same("nvidia", device.signature.digest()) == device
 
     def test_nothing_fits(self, loaded: list[str]) -> None:
         with pytest.raises(DeviceError, match="fits 'gpu'"):

@@ -241,12 +241,15 @@ def test_gc_removes_leftovers(store: Store) -> None:
     path = put(store, 1, 1000)
     temporaries = [store.directory / f".mace-cl-{number}-0a1b2c3d.tmp" for number in (1, 2)]
     locks = [path.with_name(path.name + ".lock"), store.path("cd" * 32, (), "").with_suffix(".bin.lock")]
+    outside = [store.lock_path(store.directory.parent / name) for name in ("a.bin", "b.bin")]
+    locks += [lock.with_name(lock.name + ".lock") for lock in outside]
     orphan = store.path("cd" * 32, (), "").with_suffix(".bin.pin")
     for made in (*temporaries, *locks, orphan):
         made.touch()
-    for old in (temporaries[0], locks[0]):
+    for old in (temporaries[0], locks[0], locks[2]):
         os.utime(old, (1000, 1000))
-    assert set(store.gc(1 << 30).removed) == {temporaries[0], locks[0], orphan}
+    assert set(store.gc(1 << 30).removed) == {temporaries[0], locks[0], locks[2], orphan}
+    assert locks[3].exists()
     assert temporaries[1].exists()
     assert locks[1].exists()
     assert path.exists()

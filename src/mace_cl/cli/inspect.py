@@ -11,6 +11,7 @@ from mace_cl.cli.options import Verbs, add_json, add_verb
 if TYPE_CHECKING:
     from mace_cl.foreign import Description
     from mace_cl.program.inspect import Inspection, TargetView
+    from mace_cl.program.seal import Signed
 
 __all__ = ["add_to"]
 
@@ -25,7 +26,7 @@ def add_to(verbs: Verbs) -> None:
         "first; other files are known by their content: MACE's, program binaries of OpenCL drivers, models.",
         "  mace-cl inspect mace-cl-compiled-program.bin\n"
         "  mace-cl inspect mace-cl-compiled-program.bin --text > program.pb.txt\n"
-        "  mace-cl inspect mace-cl-compiled-program.bin --json\n"
+        "  mace-cl inspect mace-cl-compiled-program.bin --trust release.key.pub --key secret.hex --json\n"
         "  mace-cl inspect mace_cl_compiled_program.bin --dump_binary_info",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="any file")
@@ -35,11 +36,19 @@ def add_to(verbs: Verbs) -> None:
         "--dump_binary_info", action="store_true",
         help="print six lines only: version, GPU, driver, kernels, size and CRC32 of the compiled kernels",
     )  # fmt: skip
+    parser.add_argument(
+        "--trust", action="append", metavar="KEY",
+        help="a public key: a file, or 64 hexadecimal digits; repeatable; default: the setting trusted_keys",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="64 hexadecimal digits that decrypt; default: the setting key"
+    )
     add_json(form)
 
 
 def _run(options: argparse.Namespace) -> None:
     from mace_cl.cli.output import print_json
+    from mace_cl.errors import SealError
     from mace_cl.foreign import Description
     from mace_cl.tools import binary_info, inspect
 
@@ -50,15 +59,20 @@ def _run(options: argparse.Namespace) -> None:
         else:
             print("\n".join(info.lines()))
         return
-    result = inspect.run(inspect.InspectArgs(options.file, options.text))
+    trusted = tuple(options.trust) if options.trust else None
+    result = inspect.run(inspect.InspectArgs(options.file, options.text, trusted, options.key))
     if isinstance(result, Description):
         _show_other(options, result)
-    elif options.json:
+        return
+    if options.json:
         print_json(result.inspection)
     elif result.text is not None:
         print(result.text, end="")
     else:
         _show(result.inspection)
+    wrong = [one.key for one in result.inspection.signatures if one.state == "wrong"]
+    if wrong:
+        raise SealError(f"{options.file}: is not what the key {', '.join(wrong)} signed; it was altered")
 
 
 def _show_other(options: argparse.Namespace, seen: Description) -> None:
@@ -90,6 +104,8 @@ def _show(seen: Inspection) -> None:
         ("options", ", ".join(f"{name}={value}" for name, value in seen.options) or "none"),
         ("kernels", str(seen.kernel_count)),
         ("head", bytes_(seen.head_bytes)),
+        ("signed by", ", ".join(map(_signed, seen.signatures)) or "nobody"),
+        ("encrypted", _encrypted(seen)),
         *((f"{kind} sections", bytes_(size)) for kind, size in sorted(seen.section_bytes.items())),
     ]
     print_lines(rows)
@@ -108,6 +124,16 @@ def _show(seen: Inspection) -> None:
             for kernel in target.kernels
         )
         print_table(("kernel", "family", "launches", "unit", "source", "parameters"), kernels, numbers=(2, 3, 4))
+
+
+def _signed(one: Signed) -> str:
+    return f"{one.key} ({one.state}{', trusted' if one.trusted else ''})"
+
+
+def _encrypted(seen: Inspection) -> str:
+    if not seen.encrypted_with:
+        return "no"
+    return f"weights and sources, with the key {seen.encrypted_with}{'' if seen.readable else ', which is not at hand'}"
 
 
 def _target(number: int, target: TargetView) -> list[tuple[str, str]]:

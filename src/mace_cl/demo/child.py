@@ -35,15 +35,13 @@ def _start(request: dict[str, Any]) -> dict[str, Any]:
     """
     import numpy as np
 
-    from mace_cl.device import find
+    from mace_cl.device import find_same
     from mace_cl.engine import Runtime
-    from mace_cl.errors import DeviceError, MaceClError
+    from mace_cl.errors import MaceClError
 
     try:
         rows = np.load(request["inputs"], mmap_mode="r", allow_pickle=False)
-        device = find(request["device"], alone=True)
-        if device.signature.digest() != request["signature"]:
-            raise DeviceError(f"another device answers to {request['device']!r} in a new process: {device.name}")
+        device = find_same(request["device"], request["signature"])
         cold = request["do"] == "cold"
         with Runtime(
             Path(request["model" if cold else "program"]),

@@ -1,8 +1,8 @@
 """Finding OpenCL devices: drivers that pip or the system installed, identity, quirks, choice."""
 
 from mace_cl.device.device import Device
-from mace_cl.device.discovery import choose, discover, find
+from mace_cl.device.discovery import choose, discover, find, find_same
 from mace_cl.device.quirks import Quirk, block_for, quirk_for
 from mace_cl.device.signature import Signature
 
-__all__ = ["Device", "Quirk", "Signature", "block_for", "choose", "discover", "find", "quirk_for"]
+__all__ = ["Device", "Quirk", "Signature", "block_for", "choose", "discover", "find", "find_same", "quirk_for"]

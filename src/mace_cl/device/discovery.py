@@ -16,7 +16,7 @@ from mace_cl.errors import DeviceError
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["choose", "discover", "find"]
+__all__ = ["choose", "discover", "find", "find_same"]
 
 _HELP = (
     'On x86-64 Linux, `pip install "mace-cl[cpu]"` brings one that runs on the CPU; elsewhere install the driver '
@@ -73,6 +73,24 @@ def find(spec: str | None = None, *, alone: bool = False) -> Device:
     return choose(spec, discover())
 
 
+def find_same(runtime: str, digest: str) -> Device:
+    """In another process, the device of ``runtime`` whose signature has the ``digest``; loads no driver beyond it.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    found: list[Device] = []
+    for number, driver in enumerate(sorted(drivers.installed(), key=lambda one: _turn(one.runtime, "gpu", runtime))):
+        found += _devices_of(driver, found, alone=number == 0)
+        for device in found:
+            if device.usable and device.signature.digest() == digest:
+                return device
+    for device in _from_loader(found):
+        if device.usable and device.signature.digest() == digest:
+            return device
+    raise DeviceError(f"the device of {runtime!r} does not answer in a new process; there is {_those(found)}")
+
+
 def choose(spec: str | None, devices: Iterable[Device]) -> Device:
     """Choose one of ``devices``.
 
@@ -91,10 +109,15 @@ def choose(spec: str | None, devices: Iterable[Device]) -> Device:
     if not listed:
         raise DeviceError(f"No OpenCL driver was found on this machine. {_HELP}.")
     asked = "usable as a default" if spec is None else f"that fits {spec!r}"
-    there = "; ".join(
-        f"{device.index}: {device.runtime} ({device.kind}, {device.name}) {device.reason}" for device in listed
+    raise DeviceError(
+        f"No OpenCL device {asked}. Found: {_those(listed)}. Ask for one of these, or install another. {_HELP}."
     )
-    raise DeviceError(f"No OpenCL device {asked}. Found: {there}. Ask for one of these, or install another. {_HELP}.")
+
+
+def _those(devices: Iterable[Device]) -> str:
+    return "; ".join(
+        f"{device.index}: {device.runtime} ({device.kind}, {device.name}) {device.reason}" for device in devices
+    )
 
 
 def _fitting(spec: str | None, devices: Iterable[Device]) -> list[Device]:

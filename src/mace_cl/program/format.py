@@ -39,6 +39,7 @@ __all__ = [
     "map_file",
     "open_private",
     "open_program",
+    "open_without_key",
     "read",
     "scan",
     "write",
@@ -197,6 +198,23 @@ def open_private(opened: Opened) -> Opened:
     return _opened(_scan(opened.name, memoryview(copy).toreadonly()), opened.key)
 
 
+def open_without_key(file: Scanned) -> Opened:
+    """An encrypted file as far as it can be read without its key: weights and sources are zeros of the same length.
+
+    To look at, not to run.
+
+    Raises:
+        DamagedError: as `open_program`.
+    """
+    pairs = zip(file.manifest.sections, file.sections, strict=True)
+    return _made(file, [_zeros(len(view) - TAG_BYTES) if section.nonce else view for section, view in pairs], None)
+
+
+def _zeros(length: int) -> memoryview:
+    """They take no memory until they are read."""
+    return memoryview(mmap.mmap(-1, length) if length else b"").toreadonly()
+
+
 def scan(source: Path | str | bytes | memoryview) -> Scanned:
     """As `open_program`, but without making a program of it; needs no key.
 
@@ -231,7 +249,10 @@ def _scan(name: str, view: memoryview) -> Scanned:
 
 
 def _opened(file: Scanned, key: Key | None) -> Opened:
-    sections = _decrypted(file, key)
+    return _made(file, _decrypted(file, key), key)
+
+
+def _made(file: Scanned, sections: Sequence[memoryview], key: Key | None) -> Opened:
     try:
         program = from_manifest(file.manifest, sections)
     except ValueError as error:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from google.protobuf import text_format
 
 from mace_cl.device.signature import Signature
-from mace_cl.program.format import Opened
+from mace_cl.program.cipher import Key
+from mace_cl.program.format import Opened, open_program, open_without_key, scan
 from mace_cl.program.manifest import KINDS
 from mace_cl.program.program import ModelIdentity, Pairs
+from mace_cl.program.seal import Signed, signatures
 
-__all__ = ["Inspection", "KernelView", "PortView", "SectionView", "TargetView", "summary", "text"]
+__all__ = ["Inspection", "KernelView", "PortView", "SectionView", "TargetView", "look", "summary", "text"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,11 @@ class TargetView:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A whole file; ``dataclasses.asdict`` of it is what ``--json`` prints.  Sizes in bytes, hashes hexadecimal."""
+    """A whole file; ``dataclasses.asdict`` of it is what ``--json`` prints.  Sizes in bytes, hashes hexadecimal.
+
+    ``encrypted_with`` is the id of the key that weights and sources are encrypted with, empty where they are not;
+    ``readable`` tells that they could be decrypted.
+    """
 
     file: str
     format_version: int
@@ -89,9 +97,34 @@ class Inspection:
     section_bytes: dict[str, int]
     sections: tuple[SectionView, ...]
     targets: tuple[TargetView, ...]
+    signatures: tuple[Signed, ...]
+    encrypted_with: str
+    readable: bool
 
 
-def summary(opened: Opened) -> Inspection:
+def look(
+    source: Path | str | bytes, key: Key | None = None, trusted_keys: Sequence[str] = (), store_dir: Path | None = None
+) -> tuple[Opened, Inspection]:
+    """Checks every byte of a program file and tells all that it holds, and who signed it.
+
+    An encrypted file whose key is not given shows all but its sources.
+
+    Raises:
+        DamagedError, ProgramError, StorageError: it can't be read as one.
+        SealError: the key given is another than the file's.
+        SettingsError: a trusted key can't be read.
+    """
+    file = scan(source)
+    hidden = key is None and any(section.nonce for section in file.manifest.sections)
+    opened = open_without_key(file) if hidden else open_program(source, key)
+    opened.verify()
+    signed = signatures(file, trusted_keys, store_dir)
+    if signed:
+        opened.verify_hashes()
+    return opened, summary(opened, signed, readable=not hidden)
+
+
+def summary(opened: Opened, signed: tuple[Signed, ...] = (), readable: bool = True) -> Inspection:
     """Tells all that an opened program file holds; reads the whole file for its CRC32."""
     program, manifest = opened.program, opened.manifest
     sections = tuple(
@@ -116,6 +149,9 @@ def summary(opened: Opened) -> Inspection:
         section_bytes=dict(by_kind),
         sections=sections,
         targets=targets,
+        signatures=signed,
+        encrypted_with=manifest.key,
+        readable=readable,
     )
 
 

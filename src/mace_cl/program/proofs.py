@@ -2,12 +2,14 @@
 
 A proof is an empty file in the store, named by the hashes of a part's binaries and of the device's
 signature.  A start that finds it loads the binaries at once; one that does not tries them in a child
-process first.  Deleting proofs is always safe.
+process first.  The oldest of more than `MOST` make room.  Deleting proofs is always safe.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +19,10 @@ from mace_cl.device.signature import Signature
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target
 
-__all__ = ["Proofs", "proof", "proof_of"]
+__all__ = ["MOST", "Proofs", "proof", "proof_of"]
+
+MOST = 1024
+"""Proofs that are kept: each is a name of 64 digits, so that all together take little."""
 
 _FOLDER = "proven"
 
@@ -54,3 +59,14 @@ class Proofs:
                 folder = self.directory / _FOLDER
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (folder / name).touch()
+                _make_room(folder)
+
+
+def _make_room(folder: Path) -> None:
+    with os.scandir(folder) as listing:
+        names = [item.name for item in listing if re.fullmatch("[0-9a-f]{64}", item.name)]
+    if len(names) > MOST:
+        with suppress(FileNotFoundError):  # another process was faster
+            oldest = sorted((folder / name for name in names), key=lambda path: path.stat().st_mtime_ns)
+            for path in oldest[:-MOST]:
+                path.unlink(missing_ok=True)

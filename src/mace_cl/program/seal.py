@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mace_cl.errors import DamagedError, ProgramError, SealError, SettingsError, StorageError
 from mace_cl.program.cipher import missing
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOCAL_KEY",
     "KeyPair",
+    "Signed",
     "Verdict",
     "admit",
     "key_id",
@@ -35,6 +36,7 @@ __all__ = [
     "local_signer",
     "may_rewrite",
     "sign",
+    "signatures",
     "signed_by",
     "verify",
 ]
@@ -68,6 +70,18 @@ class Verdict:
     signed_by: tuple[str, ...]
     trusted: tuple[str, ...]
     sections: int
+
+
+@dataclass(frozen=True)
+class Signed:
+    """One signature of a file: the id of its key, whether it is right, and whether that key is trusted.
+
+    It is "not checked" where the package cryptography is missing.
+    """
+
+    key: str
+    state: Literal["right", "wrong", "not checked"]
+    trusted: bool
 
 
 def key_id(public: bytes) -> str:
@@ -129,6 +143,27 @@ def signed_by(file: Scanned) -> tuple[str, ...]:
     return tuple(key_id(public) for public in _right_records(file)[1])
 
 
+def signatures(file: Scanned, trusted_keys: Sequence[str] = (), store_dir: Path | None = None) -> tuple[Signed, ...]:
+    """Who signed ``file``, in their order; that its sections are what was signed is not checked.
+
+    Raises:
+        SettingsError: a trusted key can't be read.
+    """
+    records = _records(file)
+    if not records:
+        return ()
+    try:
+        right, checked = _right_records(file)[0], True
+        trusted = _trusted(trusted_keys, store_dir) if trusted_keys else set()
+    except SealError:
+        right, checked, trusted = [], False, set()
+    states = ["not checked" if not checked else "right" if record in right else "wrong" for record, _, _ in records]
+    return tuple(
+        Signed(key_id(public), state, state == "right" and public in trusted)  # type: ignore[arg-type]
+        for (_, public, _), state in zip(records, states, strict=True)
+    )
+
+
 def verify(file: Path | str | Scanned, trusted_keys: Sequence[str] = ()) -> Verdict:
     """Checks every byte, every section's hash and the signatures.
 
@@ -166,10 +201,7 @@ def admit(opened: Opened, trusted_keys: Sequence[str], store_dir: Path | None = 
         return opened
     private = open_private(opened)
     private.verify()
-    trusted = {_public_key(text) for text in trusted_keys}
-    local = store_dir / LOCAL_KEY if store_dir is not None else None
-    if local is not None and private.seal_length and local.exists():
-        trusted.add(_read_private(local).public_key().public_bytes_raw())
+    trusted = _trusted(trusted_keys, store_dir if private.seal_length else None)
     verdict = _verdict(private, trusted)
     if not verdict.trusted:
         raise _untrusted(private, verdict.signed_by, trusted)
@@ -288,6 +320,15 @@ def _public_key(text: str) -> bytes:
     if not isinstance(key, Ed25519PublicKey):
         raise SettingsError(f"the trusted key {text!r} is of another kind than Ed25519; `mace-cl keygen` makes one")
     return key.public_bytes_raw()
+
+
+def _trusted(trusted_keys: Sequence[str], store_dir: Path | None) -> set[bytes]:
+    """The public keys that are trusted, that of the store among them."""
+    trusted = {_public_key(text) for text in trusted_keys}
+    local = store_dir / LOCAL_KEY if store_dir is not None else None
+    if local is not None and local.exists():
+        trusted.add(_read_private(local).public_key().public_bytes_raw())
+    return trusted
 
 
 def _records(file: Scanned) -> list[tuple[bytes, bytes, bytes]]:

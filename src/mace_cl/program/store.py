@@ -24,7 +24,7 @@ __all__ = ["Entry", "Store", "Swept"]
 
 _PROGRAM = r"[0-9a-f]{16}-[0-9a-f]{16}(\.weights)?\.bin"
 _SET_ASIDE = _PROGRAM + r"\.damaged-[0-9]+"
-_LOCK = _PROGRAM + r"\.lock"
+_LOCK = rf"({_PROGRAM}|[0-9a-f]{{32}}\.outside)\.lock"
 _PIN = _PROGRAM + r"\.pin"
 _TEMPORARY = r"\.mace-cl-[0-9]+-[0-9a-f]+\.tmp"
 _STALE_SECONDS = 3600.0

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mace_cl.device import find, quirk_for
+from mace_cl.device import find_same, quirk_for
 from mace_cl.device.device import Device
-from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError
+from mace_cl.errors import BuildError, HostError, MaceClError
 from mace_cl.runtime.build import build_source, load_binary
 from mace_cl.runtime.child import Report
 from mace_cl.runtime.compile import schedule_from_request
@@ -71,10 +71,7 @@ def complete_binary(
 
 
 def _device(request: dict[str, Any]) -> Device:
-    device = find(request["device"], alone=True)
-    if device.signature.digest() != request["signature"]:
-        raise DeviceError(f"another device answers to {request['device']!r} in a new process: {device.name}")
-    return device
+    return find_same(request["device"], request["signature"])
 
 
 def build(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[str, Any]:

@@ -111,8 +111,6 @@ def run(args: RunArgs) -> RunResult:
 
     if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
-    if args.program is not None:
-        _refuse_model(args.program)
     tensors.check_files(args.inputs)
     tensors.check_outputs(args.outputs)
     labels = _read_labels(args.labels) if args.labels else None
@@ -152,19 +150,6 @@ def run(args: RunArgs) -> RunResult:
             )
         written = tensors.write_outputs(args.outputs, outputs)
         return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings)
-
-
-def _refuse_model(program: Path) -> None:
-    """A model is not set aside for a compiled program, as other files are: it was given by mistake."""
-    from mace_cl.program.recognise import looks_like
-
-    if program.is_file():
-        with program.open("rb") as file:
-            kind = looks_like(memoryview(file.read(16)))
-        if kind == "an ONNX model":
-            raise InputError(
-                f"--program {program}: is {kind}; give the model first, and here the file of its compiled program"
-            )
 
 
 def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
