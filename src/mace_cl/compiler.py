@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from mace_cl import __version__
 from mace_cl.bind import Choose, bind, by_rule
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
-from mace_cl.errors import BuildError, MaceClError, ModelError, UnsupportedError
+from mace_cl.errors import BuildError, HostError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.identity import engine_fingerprint
 from mace_cl.lower import Algorithm, estimated
@@ -29,7 +30,7 @@ from mace_cl.runtime.build import Progress
 from mace_cl.runtime.child import Child, ChildError
 from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.runtime.golden import checkable
-from mace_cl.runtime.host import HostPart, refusal, require
+from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
 from mace_cl.schedule import Schedule
 
 __all__ = ["PRODUCER", "Prepared", "build", "layout_of", "prepare", "program", "traits_of"]
@@ -73,12 +74,13 @@ def prepare(
     outputs: Sequence[str] = (),
     values: Mapping[str, NDArray[Any]] | None = None,
     runtime: str = "gpu+cpu",
+    provider: str | None = None,
     choose: Choose = by_rule,
     algorithm: Algorithm = estimated,
 ) -> Prepared:
     """The model as a schedule for ``device``, with its packed weights; the choices are as for `mace_cl.bind.bind`.
 
-    ``runtime`` says what may run where: see `mace_cl.settings`.
+    ``runtime`` and ``provider`` say what may run where: see `mace_cl.settings`.
 
     Raises:
         HostError: parts of the model run on the host, and ONNX Runtime is missing.
@@ -90,7 +92,13 @@ def prepare(
     reference = as_onnx(model, source, outputs)
     try:
         report("optimising the graph", 1, 3)
-        found = plan(model, layout_of(device), runtime)
+        name = provider_name(provider)
+        if runtime == "npu" and provider is None:
+            raise HostError("--runtime npu needs the name of a provider: --provider QNN, say, or Runtime(provider=…)")
+        taken = partial(share, provider=name) if runtime == "npu" else None
+        found = plan(
+            model, layout_of(device), provider=name, inferred=inferred, everything=runtime == "cpu", taken=taken
+        )
         if runtime == "gpu" and any(node.reason for node in found.nodes):
             raise refusal(found.nodes)
         require([call.provider for call in found.calls if isinstance(call, HostCall)], found.nodes)

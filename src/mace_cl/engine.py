@@ -58,7 +58,9 @@ class Runtime:
             of them signed are used.
         key: decrypts programs: 32 bytes, or a function that gives them.
         runtime: ``"gpu+cpu"`` runs on the host, in ONNX Runtime, what OpenCL lacks; ``"gpu"`` refuses such
-            models, naming all that is lacking; ``"cpu"`` runs all on the host.
+            models, naming all that is lacking; ``"cpu"`` runs all on the host; ``"npu"`` gives ``provider``
+            what it takes, and runs the rest as ``"gpu+cpu"`` does.
+        provider: the execution provider of ONNX Runtime for the host's part: ``"QNN"``, ``"XNNPACK"``, …
         fallback: False is short for ``runtime="gpu"``.
 
     Attributes:
@@ -85,12 +87,13 @@ class Runtime:
         trusted_keys: Sequence[str | Path] | None = None,
         key: Key | None = None,
         runtime: str | None = None,
+        provider: str | None = None,
         fallback: bool | None = None,
     ) -> None:
         clock = Clock()
         settings = Settings.load(
             device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
-            trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime,
+            trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime, provider=provider,
         )  # fmt: skip
         source = _source(model)
         given = opened_if_program(source, settings)
@@ -191,6 +194,8 @@ def compile_options(settings: Settings, shapes: Shapes | None, outputs: Sequence
         pairs.append(("outputs", ",".join(outputs)))
     if settings.runtime != RUNTIMES[0]:
         pairs.append(("runtime", settings.runtime))
+    if settings.provider:
+        pairs.append(("provider", settings.provider))
     return tuple(sorted(pairs))
 
 
@@ -298,7 +303,9 @@ def compile_for(
     for device in devices:
         begin = time.perf_counter()
         request = Request(source, identity, options, shapes, path, device, settings, progress, outputs=tuple(outputs))
-        prepared = compiler.prepare(source, device, shapes, progress, outputs=outputs, runtime=settings.runtime)
+        prepared = compiler.prepare(
+            source, device, shapes, progress, outputs=outputs, runtime=settings.runtime, provider=settings.provider
+        )
         target, built = compiler.build(prepared, device, settings.jobs, progress)
         provenance = (*target.provenance, ("because", "compile"))
         found = checked(request, replace(target, provenance=provenance), prepared.constants)

@@ -7,37 +7,63 @@ done anew from the model, until nothing is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from mace_cl.errors import UnsupportedError
 from mace_cl.lower import lower
 from mace_cl.passes.pipeline import simplify, specialise
-from mace_cl.passes.place import Host, obvious
+from mace_cl.passes.place import Host, Inferred, add_types, obvious, whole
 from mace_cl.plan import Layout, Plan
-from mace_cl.schedule import Node
+from mace_cl.schedule import CPU, Node
 
-__all__ = ["plan"]
+__all__ = ["Taken", "plan"]
+
+Taken = Callable[[bytes, Mapping[str, NDArray[Any]]], AbstractSet[str]]
+"""The nodes that a provider takes of a model, of which large constants are given by name."""
 
 
-def plan(model: ir.Model, layout: Layout, runtime: str) -> Plan:
+def plan(
+    model: ir.Model,
+    layout: Layout,
+    *,
+    provider: str,
+    inferred: Inferred,
+    everything: bool = False,
+    taken: Taken | None = None,
+) -> Plan:
     """The plan of a model as the frontend gives it; its nodes say why they are on the host, if they are.
 
-    With ``runtime`` of ``"cpu"`` all of them are.
+    ``everything`` puts all of them there, for ``provider`` to run.  With ``taken`` the provider gets what
+    that tells, and the CPU's what is left for the host.  ``inferred`` finds the shapes that onnx can't.
 
     Raises:
         UnsupportedError: what can't run on OpenCL is no node of the model.
     """
     model = simplify(model)
+    if add_types(model, inferred):
+        model = simplify(model)
     ops = {str(node.name): f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph}
-    hosts = {name: Host("asked by --runtime cpu") for name in ops} if runtime == "cpu" else obvious(model.graph)
+    rest = provider if taken is None else CPU
+    if everything:
+        hosts = {name: Host("asked for", provider) for name in ops}
+    else:
+        hosts = {name: Host(why, rest) for name, why in obvious(model.graph).items()}
+    if taken is not None:
+        hosts |= {name: Host(f"taken by {provider}", provider) for name in taken(*whole(model)) if name in ops}
     found = None
     while found is None:
         nodes = [Node(name, op, hosts[name].reason if name in hosts else "") for name, op in ops.items()]
         try:
-            found = lower(specialise(model.clone(), hosts), layout, nodes=nodes)
+            found = lower(specialise(model.clone(), hosts), layout, nodes)
         except UnsupportedError as error:
-            more = {name: Host(why) for names, why in error.nodes.items() for name in names.split()}
-            if not more.keys() & (ops.keys() - hosts.keys()):
+            more = {name: Host(why, rest) for names, why in error.nodes.items() for name in names.split()}
+            more = {name: host for name, host in more.items() if name in ops and name not in hosts}
+            if not more:
                 raise
-            hosts |= {name: host for name, host in more.items() if name in ops and name not in hosts}
+            hosts |= more
     return found

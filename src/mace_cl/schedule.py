@@ -12,6 +12,7 @@ from math import prod
 
 __all__ = [
     "ALIGNMENT",
+    "CPU",
     "ITEM_BYTES",
     "HostStep",
     "Kernel",
@@ -26,6 +27,9 @@ __all__ = [
 
 ALIGNMENT = 1024
 """Bytes to which every allocation in the arena and every constant is aligned."""
+
+CPU = "CPUExecutionProvider"
+"""The provider of ONNX Runtime that every build of it has."""
 
 ITEM_BYTES = {
     "bool": 1,

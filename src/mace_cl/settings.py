@@ -12,6 +12,7 @@
 | reuse        | MACE_CL_REUSE        | ``reuse``          | "strict": another driver, another program      |
 | guard        | MACE_CL_GUARD        | ``guard``          | true                                           |
 | runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
+| provider     | MACE_CL_PROVIDER     | ``provider``       | none: ONNX Runtime's CPU provider              |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -33,8 +34,9 @@ __all__ = ["RUNTIMES", "STORE_BUDGET", "Settings"]
 STORE_BUDGET = 2 << 30
 """Bytes that the store may take where nothing else is said."""
 
-RUNTIMES = ("gpu+cpu", "gpu", "cpu")
-"""What may run a model: OpenCL and, where that lacks a kernel, the host; OpenCL alone; the host alone."""
+RUNTIMES = ("gpu+cpu", "gpu", "cpu", "npu")
+"""What may run a model: OpenCL and, where that lacks a kernel, the host; OpenCL alone; the host alone; what the
+provider takes on the provider, the rest as with the first."""
 
 _MOST_JOBS = 4
 
@@ -51,7 +53,8 @@ class Settings:
     function that gives them.  ``reuse`` says what becomes of a part that was made for this device under
     another driver: "strict" compiles anew, "same-gpu" keeps it if it still answers its golden vectors.
     ``guard`` tries binaries that are not yet proven on this device and driver in a child process first.
-    ``runtime`` says what may run a model: one of `RUNTIMES`.
+    ``runtime`` says what may run a model: one of `RUNTIMES`.  ``provider`` names the execution provider of
+    ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".
     """
 
     device: str | None
@@ -64,6 +67,7 @@ class Settings:
     reuse: str = "strict"
     guard: bool = True
     runtime: str = "gpu+cpu"
+    provider: str | None = None
 
     @classmethod
     def load(
@@ -79,6 +83,7 @@ class Settings:
         reuse: str | None = None,
         guard: bool | None = None,
         runtime: str | None = None,
+        provider: str | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -92,7 +97,7 @@ class Settings:
         arguments: dict[str, object] = {
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
             "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
-            "runtime": runtime,
+            "runtime": runtime, "provider": provider,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
@@ -116,6 +121,7 @@ class Settings:
             reuse=found.get("reuse", "strict"),
             guard=found.get("guard", True),
             runtime=found.get("runtime", RUNTIMES[0]),
+            provider=found.get("provider"),
         )
 
 
@@ -197,6 +203,7 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "reuse": _reuse,
     "guard": _flag,
     "runtime": _runtime,
+    "provider": _text,
 }
 
 

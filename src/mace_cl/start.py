@@ -252,7 +252,7 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     _say(decision)
     prepared = compiler.prepare(
         request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
-        runtime=request.settings.runtime,
+        runtime=request.settings.runtime, provider=request.settings.provider,
     )  # fmt: skip
     request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):

@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "graph": set(),
     "frontends": {"errors", "wire"},
     "ops": {"errors", "expr", "graph", "kernels", "plan"},
-    "passes": {"expr", "graph", "ops", "errors"},
+    "passes": {"errors", "expr", "graph", "ops", "schedule"},
     "lower": {"errors", "expr", "graph", "kernels", "ops", "plan", "schedule"},
     "bind": {"lower", "plan", "schedule"},
     "placement": {"errors", "lower", "passes", "plan", "schedule"},

@@ -51,6 +51,8 @@ def _run(options: argparse.Namespace) -> None:
             bake=options.bake,
             shapes=shapes(options.shape),
             outputs=options.outputs,
+            runtime=options.runtime,
+            provider=options.provider,
             jobs=options.jobs,
             store=options.store,
             progress=progress,

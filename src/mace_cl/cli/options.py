@@ -68,7 +68,7 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_graph_options(parser: argparse.ArgumentParser) -> None:
-    """``shape`` (a list or None) and ``outputs`` (a tuple)."""
+    """``shape`` (a list or None), ``outputs`` (a tuple), ``runtime`` and ``provider`` (None or a text)."""
     parser.add_argument(
         "--shape", "--input-shape", action="append", metavar="NAME=N,N,…",
         help="shape of an input with symbolic dimensions; repeatable",
@@ -76,6 +76,21 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs", type=_names, default=(), metavar="NAME[,…]",
         help="make these values or nodes the outputs, and leave out what comes after",
+    )  # fmt: skip
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--runtime", choices=("gpu+cpu", "gpu", "cpu", "npu"),
+        help="what may run the model: OpenCL and, for what that lacks, the host (default); OpenCL alone; the host "
+        "alone; what --provider takes there, and the rest as by default",
+    )  # fmt: skip
+    where.add_argument(
+        "--no-fallback", dest="runtime", action="store_const", const="gpu",
+        help="the same as --runtime gpu: fail, and name all that OpenCL lacks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--provider", metavar="NAME",
+        help="the execution provider of ONNX Runtime for the host's part: QNN, NNAPI, XNNPACK, CoreML, …; "
+        "default: its CPU provider",
     )  # fmt: skip
 
 

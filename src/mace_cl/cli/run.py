@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from mace_cl.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from mace_cl.schedule import Place
     from mace_cl.tools.run import OutputView, RunResult
 
 __all__ = ["add_to"]
@@ -38,7 +40,8 @@ def add_to(verbs: Verbs) -> None:
         "  mace-cl run model.onnx --input image=input.npy --output result.npz\n"
         "  mace-cl run model.onnx --input photo.jpg --top 5 --labels classes.txt \\\n"
         "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
-        "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings",
+        "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings\n"
+        "  mace-cl run model.onnx --where",
     )
     parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="a model or a compiled program")
     parser.add_argument(
@@ -66,6 +69,10 @@ def add_to(verbs: Verbs) -> None:
     add_compile_options(parser)
     parser.add_argument("--repeat", type=count, default=0, metavar="N", help="run N more times and show the latency")
     parser.add_argument("--timings", action="store_true", help="show how long each step of the start took")
+    parser.add_argument(
+        "--where", action="store_true",
+        help="list for each node whether it runs on OpenCL, by which kernels, or on the host, and why; needs no input",
+    )  # fmt: skip
     add_json(parser)
     add_quiet(parser)
 
@@ -113,6 +120,9 @@ def _run(options: argparse.Namespace) -> None:
             store=options.store,
             shapes=shapes(options.shape),
             model_outputs=options.outputs,
+            runtime=options.runtime,
+            provider=options.provider,
+            where=options.where,
             jobs=options.jobs,
             progress=progress,
         )
@@ -139,9 +149,20 @@ def _show(result: RunResult) -> None:
         least, median = seconds_(result.latency.minimum), seconds_(result.latency.median)
         rows.append(("latency", f"median {median}, least {least}, of {result.latency.runs} runs after the first"))
     print_lines(rows)
+    if result.where:
+        _show_where(result.where)
     for view in result.outputs:
         for place, score in enumerate(view.top, 1):
             print(f"{place:4}. {score.label or score.index}  {score.value:.6g}")
+
+
+def _show_where(where: Sequence[Place]) -> None:
+    from mace_cl.cli.output import print_table
+
+    rows = [(place.node, place.op, place.on, place.by or "no kernel of its own", place.reason) for place in where]
+    print_table(("node", "op", "runs on", "by", "because"), rows)
+    hosted = sum(place.on == "host" for place in where)
+    print(f"{len(where) - hosted} of {len(where)} nodes on OpenCL, {hosted} on the host")
 
 
 def _summary(view: OutputView) -> str:

@@ -37,7 +37,8 @@ def _run(options: argparse.Namespace) -> None:
     from mace_cl.tools import why
 
     args = why.WhyArgs(
-        options.model, options.program, options.device, shapes(options.shape), options.store, options.outputs
+        options.model, options.program, options.device, shapes(options.shape), options.store, options.outputs,
+        options.runtime, options.provider,
     )  # fmt: skip
     result = why.run(args)
     if options.json:

@@ -8,21 +8,30 @@ weights and not copied.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes import common
 
-from mace_cl.graph import DOMAIN, array_of, is_used, static_shape, type_name
+from mace_cl.graph import DOMAIN, array_of, attribute, is_used, static_shape, type_name
+from mace_cl.schedule import CPU
 
-__all__ = ["LARGE", "Host", "NamePass", "PlacePass", "obvious"]
+__all__ = ["LARGE", "Host", "Inferred", "NamePass", "PlacePass", "add_types", "obvious", "whole"]
+
 
 LARGE = 1024
 """Bytes from which on a constant is no part of the sub-model."""
+
+Inferred = Callable[[bytes, Mapping[str, NDArray[Any]]], Mapping[str, tuple[str, tuple[int, ...] | None]]]
+"""Finds types and shapes of a model's outputs by name, as ports have them; `whole` gives the arguments."""
+
+_KNOWN = frozenset(("", "ai.onnx", "ai.onnx.ml"))
+"""Domains whose ops the onnx package knows."""
 
 _TENSORS = frozenset(
     ir.DataType[name]
@@ -39,7 +48,7 @@ class Host:
     """Why a node is on the host, and the provider of ONNX Runtime that runs it."""
 
     reason: str
-    provider: str = "CPUExecutionProvider"
+    provider: str
 
 
 class NamePass(ir.passes.InPlacePass):
@@ -67,9 +76,12 @@ def _identity(graph: ir.Graph, value: ir.Value) -> ir.Value:
     return copy
 
 
-def obvious(graph: ir.Graph) -> dict[str, Host]:
-    """The nodes that no kernel can run, whatever their op: those that touch what is no tensor of a known shape."""
-    return {str(node.name): Host(why) for node in graph if (why := _why(node))}
+def obvious(graph: ir.Graph) -> dict[str, str]:
+    """The nodes that no kernel can run, whatever their op, each with the reason.
+
+    They are those that hold graphs, or touch what is no tensor of a known shape.
+    """
+    return {str(node.name): why for node in graph if (why := _why(node))}
 
 
 def _why(node: ir.Node) -> str:
@@ -83,6 +95,23 @@ def _why(node: ir.Node) -> str:
         if static_shape(value) is None:
             return f"the shape of {value.name!r} is not known before a run"
     return ""
+
+
+def add_types(model: ir.Model, find: Inferred) -> bool:
+    """Give values that are made by other domains' ops the types and shapes that ``find`` gives them.
+
+    Whether there were any of known shape.
+    """
+    if all(node.domain in _KNOWN for node in model.graph):
+        return False
+    unknown = {str(v.name): v for node in model.graph for v in node.outputs if static_shape(v) is None and is_used(v)}
+    extra = [name for name, value in unknown.items() if not value.is_graph_output()]
+    found = find(*whole(model, extra))
+    for name, value in unknown.items():
+        dtype, shape = found.get(name, ("", None))
+        if shape is not None and dtype:
+            value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), ir.Shape(shape)
+    return bool(found)
 
 
 class PlacePass(ir.passes.InPlacePass):
@@ -115,6 +144,21 @@ class PlacePass(ir.passes.InPlacePass):
             outputs = [value for value in made if value.is_graph_output() or readers[value] - {level}]
             graph.append(_host(model, group, outputs, provider))
         return ir.passes.PassResult(model, modified=True)
+
+
+def whole(model: ir.Model, outputs: Collection[str] = ()) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """The model as one sub-model, and its large constants by name; the model itself stays as it is.
+
+    ``outputs`` are values that it gives besides its own outputs.
+    """
+    copy = model.clone()
+    copy.graph.outputs.extend(value for node in copy.graph for value in node.outputs if value.name in outputs)
+    PlacePass({str(node.name): Host("", CPU) for node in copy.graph})(copy)
+    (node,) = copy.graph
+    names = attribute(node, "constants", ())
+    given = zip(names, node.inputs[len(node.inputs) - len(names) :], strict=True)
+    constants = {name: array for name, value in given if (array := array_of(value)) is not None}
+    return attribute(node, "model").numpy().tobytes(), constants
 
 
 def levels(nodes: Sequence[ir.Node], kinds: Sequence[str]) -> list[int]:

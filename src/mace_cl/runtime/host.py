@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.errors import BuildError, HostError, UnsupportedError
-from mace_cl.schedule import HostStep, Node, Port
+from mace_cl.schedule import CPU, ITEM_BYTES, HostStep, Node, Port
 
-__all__ = ["CPU", "HostPart", "refusal", "require"]
-
-CPU = "CPUExecutionProvider"
+__all__ = ["HostPart", "provider_name", "refusal", "require", "share"]
 
 
 def refusal(nodes: Iterable[Node]) -> UnsupportedError:
@@ -68,6 +66,89 @@ def require(providers: Iterable[str], nodes: Iterable[Node] = ()) -> None:
             )
 
 
+def provider_name(text: str | None) -> str:
+    """ONNX Runtime's name of a provider; by default that of its CPU provider.  ``"qnn"`` is short for QNN's.
+
+    Raises:
+        HostError: onnxruntime is missing, or no provider is called so.
+    """
+    if text is None:
+        return CPU
+    require([CPU])
+    wanted = text.lower().removesuffix("executionprovider")
+    names = {name.lower().removesuffix("executionprovider"): name for name in _onnxruntime().get_all_providers()}
+    if wanted not in names:
+        raise HostError(f"ONNX Runtime knows no provider {text!r}; it knows {', '.join(sorted(names))}")
+    return str(names[wanted])
+
+
+def share(model: bytes, constants: Mapping[str, NDArray[Any]], provider: str) -> set[str]:
+    """The names of the nodes that a provider takes of a model.
+
+    Raises:
+        HostError: the provider is missing, or this ONNX Runtime does not tell.
+        BuildError: it refuses the model.
+    """
+    require([provider])
+    ort = _onnxruntime()
+    if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
+        raise HostError(
+            f"onnxruntime {ort.__version__} can't tell what {provider} takes of a model; update it, or give it all "
+            "(--runtime cpu)"
+        )
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = _session(model, constants, provider, options, "the whole model")
+    parts = session.get_provider_graph_assignment_info()
+    return {node.name for part in parts if part.ep_name == provider for node in part.get_nodes()}
+
+
+def inferred(model: bytes, constants: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """Type and shape of each output of a model as ONNX Runtime infers them; nothing where it can't.
+
+    Types are NumPy's names, ``""`` where there is none; a shape that is not static is None.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return {}
+    options = _options()
+    options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        outputs = _session(model, constants, CPU, options, "the whole model").get_outputs()
+    except BuildError:
+        return {}
+    found = {}
+    for one in outputs:
+        static = one.type.startswith("tensor(") and all(isinstance(size, int) for size in one.shape)
+        kind = one.type.removeprefix("tensor(").removesuffix(")")
+        dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+        found[one.name] = (dtype if dtype in ITEM_BYTES else "", tuple(one.shape) if static else None)
+    return found
+
+
+def _options() -> Any:
+    options = _onnxruntime().SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = _processors()
+    # threads that spin take the processor from the kernels that run before and after
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _session(model: bytes, constants: Mapping[str, NDArray[Any]], provider: str, options: Any, what: str) -> Any:
+    ort = _onnxruntime()
+    try:
+        if constants:
+            values = [ort.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]
+            options.add_external_initializers(list(constants), values)
+        return ort.InferenceSession(model, options, [provider] if provider == CPU else [provider, CPU])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise BuildError(
+            f"ONNX Runtime {ort.__version__} refuses the part of the model that runs on the host ({what}): {error}. "
+            "Update onnxruntime, or replace these nodes in the model"
+        ) from error
+
+
 class HostPart:
     """A host step, ready to run; ``constants`` are the schedule's, and are used where they lie.
 
@@ -76,27 +157,11 @@ class HostPart:
     """
 
     def __init__(self, step: HostStep, constants: NDArray[np.uint8]) -> None:
-        ort = _onnxruntime()
         self.step = step
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = _processors()
-        # threads that spin take the processor from the kernels that run before and after
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        views = [_view(port, constants) for port in step.constants]
-        self._keep = [ort.OrtValue.ortvalue_from_numpy(view) for view in views]
-        try:
-            if views:
-                options.add_external_initializers([port.name for port in step.constants], self._keep)
-            providers = [step.provider] if step.provider == CPU else [step.provider, CPU]
-            self._session = ort.InferenceSession(bytes(step.model), options, providers)
-            self._inputs = [one.name for one in self._session.get_inputs()]
-            self._outputs = [one.name for one in self._session.get_outputs()]
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-            raise BuildError(
-                f"ONNX Runtime {ort.__version__} refuses the part of the model that runs on the host ({step.node}): "
-                f"{error}. Update onnxruntime, or replace these nodes in the model"
-            ) from error
+        views = {port.name: _view(port, constants) for port in step.constants}
+        self._session = _session(bytes(step.model), views, step.provider, _options(), step.node)
+        self._inputs = [one.name for one in self._session.get_inputs()]
+        self._outputs = [one.name for one in self._session.get_outputs()]
         if (len(self._inputs), len(self._outputs)) != (len(step.inputs), len(step.outputs)):
             raise BuildError(
                 f"the part of the model that runs on the host ({step.node}) takes {len(self._inputs)} inputs and gives "

@@ -26,6 +26,8 @@ class CompileArgs:
     bake: bool = False
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    runtime: str | None = None
+    provider: str | None = None
     jobs: int | None = None
     store: bool | None = None
     progress: Progress | None = None
@@ -85,7 +87,7 @@ def run(args: CompileArgs) -> CompileResult:
     from mace_cl.engine import compile_for
     from mace_cl.settings import Settings
 
-    settings = Settings.load(store=args.store, jobs=args.jobs)
+    settings = Settings.load(store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider)
     alone = len(args.devices) < 2
     devices = [find(spec, alone=alone) for spec in args.devices or (settings.device,)]
     made = compile_for(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mace_cl.program.inspect import PortView
     from mace_cl.program.policy import Decision
-    from mace_cl.schedule import Port
+    from mace_cl.schedule import Place, Port
 
 __all__ = ["Latency", "OutputView", "RunArgs", "RunResult", "Score", "run"]
 
@@ -28,8 +28,9 @@ class RunArgs:
     ``inputs`` are ``FILE`` or ``NAME=FILE``, ``outputs`` as `mace_cl.tools.tensors.check_outputs`
     says.  ``seed`` fills the inputs not given with random numbers; None leaves them missing.
     ``repeat`` runs follow the first one and are timed.  ``top`` best scores are named, with
-    ``labels``, a text file with one class per line.  ``model_outputs`` replace the model's.  The rest
-    is as for `mace_cl.Runtime`.
+    ``labels``, a text file with one class per line.  ``model_outputs`` replace the model's.  ``where``
+    tells where each node runs; it needs no inputs, and without any nothing is run.  The rest is as for
+    `mace_cl.Runtime`.
     """
 
     model: Path
@@ -45,6 +46,9 @@ class RunArgs:
     store: bool | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     model_outputs: tuple[str, ...] = ()
+    runtime: str | None = None
+    provider: str | None = None
+    where: bool = False
     jobs: int | None = None
     progress: Progress | None = None
 
@@ -93,6 +97,7 @@ class RunResult:
     written: tuple[Path, ...]
     latency: Latency | None
     timings: dict[str, float]
+    where: tuple[Place, ...] = ()
 
 
 def run(args: RunArgs) -> RunResult:
@@ -114,22 +119,29 @@ def run(args: RunArgs) -> RunResult:
     tensors.check_files(args.inputs)
     tensors.check_outputs(args.outputs)
     labels = _read_labels(args.labels) if args.labels else None
-    if not args.inputs and args.seed is None:
+    given = bool(args.inputs) or args.seed is not None
+    if not given and not args.where:
         raise InputError(
             f"{args.model}: no input was given. It takes {tensors.describe(_inputs_of(args))}. Give each with "
             "--input NAME=FILE, or --random for random numbers"
         )
-    settings = Settings.load(device=args.device, store=args.store, jobs=args.jobs)
+    settings = Settings.load(
+        device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider
+    )
     timings = {"imports": time.perf_counter() - begin}
     before = time.perf_counter()
     device = find(settings.device, alone=True)
     found = time.perf_counter() - before
     with Runtime(
         args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
-        outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress,
+        outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress, runtime=settings.runtime,
+        provider=settings.provider,
     ) as runtime:  # fmt: skip
         timings |= runtime.timings
         timings["device"] = found
+        where = runtime.where if args.where else ()
+        if not given:
+            return RunResult(DeviceName.of(device), runtime.decision, {}, (), (), None, timings, where)
         before = time.perf_counter()
         arrays, sources = tensors.read_inputs(args.inputs, runtime.inputs, args.image)
         missing = [port for port in runtime.inputs if port.name not in arrays]
@@ -149,7 +161,7 @@ def run(args: RunArgs) -> RunResult:
                 f"--top: no output is a single row of scores; the model gives {tensors.describe(runtime.outputs)}"
             )
         written = tensors.write_outputs(args.outputs, outputs)
-        return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings)
+        return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings, where)
 
 
 def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:

@@ -27,6 +27,8 @@ class WhyArgs:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     store: bool | None = None
     outputs: tuple[str, ...] = ()
+    runtime: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def run(args: WhyArgs) -> WhyResult:
 
     if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
-    settings = Settings.load(device=args.device, store=args.store)
+    settings = Settings.load(device=args.device, store=args.store, runtime=args.runtime, provider=args.provider)
     given = opened_if_program(args.model, settings)
     if given is not None and (args.program is not None or args.shapes or args.outputs):
         raise InputError(f"{args.model} is a compiled program; --program, --shape and --outputs go with a model")
