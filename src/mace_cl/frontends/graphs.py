@@ -146,6 +146,8 @@ def make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str)
     if unknown:
         raise InputError(f"{name}: shapes given for {unknown}, but the inputs are {sorted(map(str, inputs))}")
     for key, value in inputs.items():
+        if value.type is not None and not isinstance(value.type, ir.TensorType):
+            continue  # a sequence or an optional value has no shape
         given = shapes.get(str(key))
         own = list(value.shape) if value.shape is not None else None
         if given is not None:

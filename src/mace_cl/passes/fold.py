@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 from onnx_ir.passes import common
+
+from mace_cl.graph import array_of
+from mace_cl.passes.identity import IdentityPass
 
 __all__ = ["FoldPass"]
 
@@ -14,20 +19,36 @@ class FoldPass(ir.passes.InPlacePass):
     """After it, what depends on constants and static shapes alone is an initializer."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        from onnxscript.optimizer import fold_constants
-
+        fold = _folding()
         modified = False
         for _ in range(_MOST_ROUNDS):
             before = _state(model)
             common.ShapeInferencePass(strict_mode=False)(model)
-            fold_constants(model, input_size_limit=1 << 24, output_size_limit=1 << 28)
+            fold(model)
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            common.IdentityEliminationPass()(model)
+            IdentityPass()(model)
             common.RemoveUnusedNodesPass()(model)
             if _state(model) == before:
                 break
             modified = True
         return ir.passes.PassResult(model, modified=modified)
+
+
+def _folding() -> ir.passes.PassBase:
+    from onnxscript.optimizer import _constant_folding
+
+    class Folding(_constant_folding.FoldConstantsPass):
+        """onnxscript's, without those of its rewrites of sequences that make ops of a later opset, or fail."""
+
+        def process_node(self, node: ir.Node, is_function: bool) -> Any:
+            if node.domain == "" and node.op_type in ("SplitToSequence", "ConcatFromSequence"):
+                if (node.version or self._opset_imports.get("", 0)) < 18:
+                    return None
+                if node.op_type == "SplitToSequence" and len(node.inputs) > 1 and array_of(node.inputs[1]) is None:
+                    return None
+            return super().process_node(node, is_function)
+
+    return Folding(shape_inference=False, input_size_limit=1 << 24, output_size_limit=1 << 28)
 
 
 def _state(model: ir.Model) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from mace_cl.passes.channel_moves import ChannelMovesPass
 from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.fold_affine import FoldAffinePass
 from mace_cl.passes.fuse import FuseElementwisePass, FuseEpiloguePass
+from mace_cl.passes.identity import IdentityPass
 from mace_cl.passes.lift_elementwise import LiftElementwisePass
 from mace_cl.passes.place import Host, NamePass, PlacePass
 
@@ -27,7 +28,7 @@ SIMPLIFYING: tuple[ir.passes.PassBase, ...] = (
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
     CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
-    common.IdentityEliminationPass(),  # Dropout left some
+    IdentityPass(),  # Dropout left some
     ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node
     common.RemoveUnusedNodesPass(),
     FoldAffinePass(),  # per-channel Mul and Add after Conv go into its weights

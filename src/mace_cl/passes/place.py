@@ -57,7 +57,7 @@ class NamePass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
         for index, value in enumerate(graph.outputs):
-            if array_of(value) is not None:
+            if value.is_initializer():
                 graph.outputs[index] = _identity(graph, value)
         for node in graph:
             node.name = "_".join((node.name or f"{node.op_type}({node.outputs[0].name})").split())
@@ -260,7 +260,12 @@ def _model(
 
 
 def _bare(node: onnx.NodeProto) -> onnx.NodeProto:
-    """The node without what exporters note in it."""
+    """The node without what exporters note in it, and without types that were inferred in graphs inside it."""
     del node.metadata_props[:]
     node.ClearField("doc_string")
+    for one in node.attribute:
+        for graph in (*([one.g] if one.HasField("g") else ()), *one.graphs):
+            del graph.value_info[:]
+            for inner in graph.node:
+                _bare(inner)
     return node
