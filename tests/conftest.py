@@ -65,3 +65,11 @@ def start(device: Device, context: Any) -> Start:
     from support import start
 
     return partial(start, device, context)
+
+
+@pytest.fixture(scope="session")
+def start_whole(device: Device, context: Any) -> Start:
+    """As `start`; what would run on the host is an error."""
+    from support import start
+
+    return partial(start, device, context, runtime="gpu")

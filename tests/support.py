@@ -141,10 +141,10 @@ def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], oracle: Oracl
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def start(device: Device, context: Any, model: onnx.ModelProto | Path) -> Executor:
+def start(device: Device, context: Any, model: onnx.ModelProto | Path, runtime: str = "gpu+cpu") -> Executor:
     """The model on the device, all kernels built in this process and kept nowhere."""
     source = model if isinstance(model, Path) else model.SerializeToString()
-    prepared = prepare(source, device, None)
+    prepared = prepare(source, device, None, runtime=runtime)
     kernels = range(len(prepared.schedule.kernels))
     programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
     return Executor(device, context, prepared.schedule, programs, prepared.constants)
@@ -178,6 +178,17 @@ def difference(got: Array, expected: Array) -> float:
         return 0.0
     scale = float(np.abs(expected[finite]).max()) or 1.0
     return float(np.abs(got[finite].astype(np.float64) - expected[finite]).max()) / scale
+
+
+def agree(got: Mapping[str, Array], expected: Mapping[str, Array], bound: float) -> None:
+    """Assert that types and shapes are equal, integers and booleans exactly, floats within ``bound``."""
+    for name, wanted in expected.items():
+        assert got[name].dtype == wanted.dtype, f"{name}: {got[name].dtype} instead of {wanted.dtype}"
+        if wanted.dtype.kind not in "fV":
+            np.testing.assert_array_equal(got[name], wanted, name)
+        else:
+            found = difference(got[name].astype(np.float64), wanted.astype(np.float64))
+            assert found <= bound, f"{name}: off by {found:.2e}"
 
 
 class Results:

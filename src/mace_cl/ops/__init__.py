@@ -9,6 +9,7 @@ import onnx_ir as ir
 from mace_cl.graph import DOMAIN
 from mace_cl.ops import (
     channels,
+    columns,
     convolution,
     elementwise,
     host,
@@ -31,18 +32,24 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     (DOMAIN, "Linear"): convolution.lower_linear,
     ("", "AveragePool"): pooling.lower_pool,
     ("", "Cast"): pointwise.lower_cast,
+    ("", "Col2Im"): columns.lower_col2im,
     ("", "Concat"): movement.lower_concat,
     ("", "Conv"): convolution.lower_conv,
+    ("", "ConvTranspose"): convolution.lower_conv_transpose,
+    ("", "DeformConv"): columns.lower_deform_conv,
     ("", "Expand"): movement.lower_expand,
     ("", "Gather"): movement.lower_gather,
     ("", "GlobalAveragePool"): pooling.lower_global_pool,
+    ("", "GlobalLpPool"): pooling.lower_global_pool,
     ("", "GlobalMaxPool"): pooling.lower_global_pool,
     ("", "Identity"): movement.lower_reshape,
     ("", "InstanceNormalization"): normalization.lower_instance_norm,
     ("", "LayerNormalization"): normalization.lower_layer_norm,
     ("", "LogSoftmax"): normalization.lower_softmax,
     ("", "MatMul"): matmul.lower_matmul,
+    ("", "LpPool"): pooling.lower_pool,
     ("", "MaxPool"): pooling.lower_pool,
+    ("", "MaxUnpool"): pooling.lower_max_unpool,
     ("", "Pad"): resizing.lower_pad,
     ("", "ReduceMax"): reduction.lower_reduce,
     ("", "ReduceMean"): reduction.lower_reduce,
@@ -62,7 +69,7 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
 TYPED: frozenset[tuple[str, str]] = frozenset({(DOMAIN, "Host")}) | frozenset(
     ("", name)
     for name in (
-        "Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose",
+        "Cast", "Col2Im", "Concat", "Expand", "Gather", "Identity", "MaxPool", "MaxUnpool", "Reshape", "Slice", "Split", "Transpose",
         *pointwise.POINTWISE,
     )
 )  # fmt: skip
@@ -72,6 +79,7 @@ EPILOGUE_OPS: dict[tuple[str, str], int] = {
     (DOMAIN, "Linear"): -1,
     ("", "AveragePool"): 1,
     ("", "Conv"): 1,
+    ("", "ConvTranspose"): 0,
     ("", "GlobalAveragePool"): 1,
     ("", "InstanceNormalization"): 1,
     ("", "MatMul"): 0,

@@ -27,7 +27,8 @@ class Builder:
     """The plan under construction.
 
     Each value of the graph has a region per layout in which it is at hand: ``nchw`` (row-major, any
-    rank) or ``blocked`` (NCHWc, rank 4, fp32).  Asking for another layout emits the conversion, once.
+    rank) or ``blocked`` (NCHWc, fp32; all but the last spatial dimension count as rows, of which rank 3
+    has one).  Asking for another layout emits the conversion, once.
     Elements are of the type that `kernels.types.computed` gives: tensors of halves lie as fp32.
     """
 
@@ -193,7 +194,7 @@ class Builder:
         return Map("copy", tuple(dims), (Operand(kind, source),), Operand(kind, result), "r = a0;")
 
     def blocked(self, value: ir.Value) -> Region:
-        """The value in the blocked layout; its rank is 4 and it is computed in fp32."""
+        """The value in the blocked layout; its rank is 3 or more and it is computed in fp32."""
         known = self._regions.setdefault(value, {})
         return known["blocked"] if "blocked" in known else self._convert(value, self.region(value), "blocked")
 
@@ -210,22 +211,20 @@ class Builder:
 
     @staticmethod
     def _nchw(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        n, channels, height, width = shape
-        return n, channels, height, width
+        n, channels, *rows, width = shape
+        return n, channels, math.prod(rows), width
 
     def window(self, node: ir.Node, kernel: Sequence[int]) -> Window:
-        """The window that a 2-D Conv or pool slides over its input; `mace_cl.passes` made its pads explicit."""
-        rows, columns = self.shape(node.inputs[0])[2:]
-        out_rows, out_columns = self.shape(node.outputs[0])[2:]
-        strides, dilations = attribute(node, "strides", (1, 1)), attribute(node, "dilations", (1, 1))
-        pads = attribute(node, "pads", (0, 0, 0, 0))
+        """The window that a 1-D or 2-D Conv or pool slides over its input; the passes made its pads explicit."""
+        _, _, rows, columns = self._nchw(self.shape(node.inputs[0]))
+        _, _, out_rows, out_columns = self._nchw(self.shape(node.outputs[0]))
         return Window(
             (rows, columns),
             (out_rows, out_columns),
-            (kernel[0], kernel[1]),
-            (strides[0], strides[1]),
-            (pads[0], pads[1]),
-            (dilations[0], dilations[1]),
+            _pair(kernel, 1),
+            _pair(attribute(node, "strides", (1, 1)[: len(kernel)]), 1),
+            _pair(attribute(node, "pads", (0,) * 4)[: len(kernel)], 0),
+            _pair(attribute(node, "dilations", (1, 1)[: len(kernel)]), 1),
         )
 
     def emit(self, problem: Problem, operands: Sequence[Region | Constant], result: Region, node: ir.Node) -> None:
@@ -242,3 +241,9 @@ class Builder:
             "or ask for the op at the project's issue tracker",
             {nodes_of(node): why},
         )
+
+
+def _pair(values: Sequence[int], row: int) -> tuple[int, int]:
+    """Of (rows, columns) or of columns alone; then ``row`` for the rows."""
+    rows, columns = (row, *values)[-2:]
+    return rows, columns

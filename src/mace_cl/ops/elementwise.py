@@ -175,9 +175,9 @@ def lower(builder: Builder, node: ir.Node) -> None:
             builder.expect(node, value, shape)
     varying = [value for value in inputs if array_of(value) is None]
     blocked = (
-        len(shape) == 4
+        len(shape) >= 3
         and any(builder.shape(value) == shape and builder.has(value, "blocked") for value in varying)
-        and all(len(builder.shape(value)) == 4 or int(np.prod(builder.shape(value))) == 1 for value in varying)
+        and all(len(builder.shape(value)) == len(shape) or int(np.prod(builder.shape(value))) == 1 for value in varying)
     )
     if blocked:
         _lower_blocked(builder, node, expr, inputs, shape)
@@ -205,33 +205,33 @@ def _at_least_1d(accesses: list[Access]) -> list[Access]:
 
 def _lower_blocked(builder: Builder, node: ir.Node, expr: Expr, inputs: list[ir.Value], shape: tuple[int, ...]) -> None:
     c = builder.block
-    n, channels, height, width = shape
+    n, channels, *spatial = shape
     blocks = ceil_div(channels, c)
     operands: list[Region | Constant] = []
     accesses, splat = [], []
     for value in inputs:
         own = builder.shape(value)
-        padded = (1,) * (4 - len(own)) + own
+        padded = (1,) * (len(shape) - len(own)) + own
         array = array_of(value)
         by_channel = (padded[1] == channels and channels > 1) or padded == shape
         splat.append(not by_channel)
         if not by_channel:
             strides = contiguous(padded)
             at = [0 if size == 1 else step for size, step in zip(padded, strides, strict=True)]
-            accesses.append(Access((at[0], 0, at[2], at[3], 0)))
+            accesses.append(Access((at[0], 0, *at[2:], 0)))
             operands.append(builder.plain(value))
             continue
-        dims = (padded[0], blocks, padded[2], padded[3], c)
+        dims = (padded[0], blocks, *padded[2:], c)
         at = [0 if size == 1 else step for size, step in zip(dims, contiguous(dims), strict=True)]
-        at[4] = 1
+        at[-1] = 1
         accesses.append(Access(tuple(at)))
         if array is None:
             operands.append(builder.blocked(value))
         else:
-            packed = pad_to(array.reshape(padded), 1, c).reshape(padded[0], blocks, c, padded[2], padded[3])
-            operands.append(Constant(value.name or "", np.ascontiguousarray(packed.transpose(0, 1, 3, 4, 2))))
-    accesses.append(Access(contiguous((n, blocks, height, width, c))))
+            packed = pad_to(array.reshape(padded), 1, c).reshape(padded[0], blocks, c, *padded[2:])
+            operands.append(Constant(value.name or "", np.ascontiguousarray(np.moveaxis(packed, 2, -1))))
+    accesses.append(Access(contiguous((n, blocks, *spatial, c))))
     mask = (blocks, channels % c) if channels % c and not expr.keeps_zero(splat) else None
     target = builder.allocate(node.outputs[0], "blocked")
-    problem = Elementwise(c, (n, blocks, height, width, c), tuple(accesses), expr, mask)
+    problem = Elementwise(c, (n, blocks, *spatial, c), tuple(accesses), expr, mask)
     builder.emit(problem, operands, target, node)

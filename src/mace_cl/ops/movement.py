@@ -81,7 +81,7 @@ def lower_concat(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(y)
     axis = attribute(node, "axis") % len(shape)
     inputs = [value for value in node.inputs if value is not None and 0 not in builder.shape(value)]
-    whole = all(builder.shape(value)[1] % builder.block == 0 for value in inputs) if len(shape) == 4 else False
+    whole = all(builder.shape(value)[1] % builder.block == 0 for value in inputs) if len(shape) >= 3 else False
     blocked = axis == 1 and whole and any(builder.has(value, "blocked") for value in inputs)
     layout = "blocked" if blocked else "nchw"
     target = builder.allocate(y, layout)
@@ -121,10 +121,10 @@ def _window(
     """``y = x[starts::steps]`` with y's shape."""
     shape, c = builder.shape(x), builder.block
     dims = builder.shape(y)
-    only_channels = len(shape) == 4 and all(dims[axis] == shape[axis] for axis in (0, 2, 3)) and set(steps) == {1}
+    only_channels = len(shape) >= 3 and (dims[0], *dims[2:]) == (shape[0], *shape[2:]) and set(steps) == {1}
     if only_channels and shape[0] == 1 and builder.has(x, "blocked") and starts[1] % c == dims[1] % c == 0:
         source = builder.blocked(x)
-        pixels = shape[2] * shape[3]
+        pixels = math.prod(shape[2:])
         offset, size = starts[1] * pixels * 4, dims[1] * pixels * 4
         if offset % builder.layout.view_alignment == 0:
             builder.place(y, "blocked", Region(source.buffer, source.offset + offset, size))

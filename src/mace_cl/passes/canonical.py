@@ -172,7 +172,7 @@ def _auto_pad(node: ir.Node) -> bool:
     spatial = len(shape) - 2
     kernel = attribute(node, "kernel_shape")
     if kernel is None:
-        weights = static_shape(node.inputs[1])
+        weights = static_shape(node.inputs[3 if node.op_type == "QLinearConv" else 1])
         if weights is None:
             return False
         kernel = weights[2:]
@@ -188,11 +188,14 @@ RULES: dict[str, Callable[[ir.Node], bool]] = {
     "AveragePool": _auto_pad,
     "BatchNormalization": _batch_normalization,
     "Conv": _auto_pad,
+    "ConvInteger": _auto_pad,
     "Dropout": _dropout,
     "Flatten": _reshape,
     "Gemm": _gemm,
+    "LpPool": _auto_pad,
     "MatMul": _matmul,
     "MaxPool": _auto_pad,
+    "QLinearConv": _auto_pad,
     "ReduceMean": _reduce_mean,
     "Squeeze": _reshape,
     "Unsqueeze": _reshape,

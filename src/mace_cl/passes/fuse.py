@@ -136,4 +136,5 @@ def _fits(operand: ir.Value | None, value: ir.Value, producer: ir.Node) -> bool:
         return all(size == (result[axis] if index == axis else 1) for index, size in enumerate(full))
     if shape == result:
         return EPILOGUE_OPS[producer.domain, producer.op_type] == 1 or result[-1] % 16 == 0
-    return len(result) == 4 and EPILOGUE_OPS[producer.domain, producer.op_type] == 1 and shape == (*result[:2], 1, 1)
+    gate = (*result[:2], *(1,) * (len(result) - 2))
+    return len(result) >= 3 and EPILOGUE_OPS[producer.domain, producer.op_type] == 1 and shape == gate

@@ -9,6 +9,7 @@ from onnx_ir.passes import common
 
 from mace_cl.passes.canonical import CanonicalPass
 from mace_cl.passes.channel_moves import ChannelMovesPass
+from mace_cl.passes.expand import ExpandPass
 from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.fold_affine import FoldAffinePass
 from mace_cl.passes.fuse import FuseElementwisePass, FuseEpiloguePass
@@ -27,6 +28,7 @@ SIMPLIFYING: tuple[ir.passes.PassBase, ...] = (
 )
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
+    ExpandPass(),  # ops that ONNX defines by others, where kernels know only those
     CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
     IdentityPass(),  # Dropout left some
     ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node

@@ -1,0 +1,89 @@
+"""How an op gives a `kernels.map.Map` its operands and result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mace_cl.kernels.elementwise import Access, contiguous
+from mace_cl.kernels.map import Map, Operand
+from mace_cl.kernels.types import item_bytes
+from mace_cl.ops.builder import Builder
+from mace_cl.plan import Constant, Region
+
+__all__ = ["Term", "emit_map", "emit_result", "given", "index", "loops", "pointer", "table"]
+
+
+class Term(NamedTuple):
+    """An operand: where it lies, its type, and the place that it is read at, if that follows from coordinates."""
+
+    operand: Region | Constant
+    kind: str
+    access: Access | None = None
+
+
+def given(node: ir.Node, position: int) -> ir.Value | None:
+    """An optional input."""
+    return node.inputs[position] if len(node.inputs) > position else None
+
+
+def pointer(builder: Builder, value: ir.Value | None) -> Term:
+    """A whole tensor that the body indexes itself."""
+    assert value is not None
+    return Term(builder.plain(value), builder.type(value))
+
+
+def table(name: str, array: NDArray[np.generic]) -> Term:
+    """Numbers that lowering worked out, for the body to look up."""
+    return Term(Constant(name, array), array.dtype.name)
+
+
+def emit_result(
+    builder: Builder, node: ir.Node, op: str, reads: Sequence[Term], body: str, *, output: int = 0,
+    functions: str = "", work: int = 1,
+) -> None:  # fmt: skip
+    """``body`` for each element of an output of the node, row-major; it assigns ``r``."""
+    y = node.outputs[output]
+    dims = builder.shape(y)
+    target = builder.allocate(y, "nchw")
+    _emit(builder, node, op, reads, body, dims, target, builder.type(y), functions, work)
+
+
+def emit_map(
+    builder: Builder, node: ir.Node, op: str, reads: Sequence[Term], body: str, dims: Sequence[int], *,
+    kind: str = "float32", functions: str = "", work: int = 1,
+) -> Region:  # fmt: skip
+    """``body`` for each element of a new row-major tensor that is no value of the graph."""
+    target = builder.scratch(f"{node.outputs[0].name}.{op}", math.prod(dims) * item_bytes(kind))
+    _emit(builder, node, op, reads, body, dims, target, kind, functions, work)
+    return target
+
+
+def _emit(
+    builder: Builder, node: ir.Node, op: str, reads: Sequence[Term], body: str, dims: Sequence[int], target: Region,
+    kind: str, functions: str, work: int,
+) -> None:  # fmt: skip
+    operands = tuple(Operand(term.kind, term.access) for term in reads)
+    problem = Map(op, tuple(dims), operands, Operand(kind, Access(contiguous(dims))), body, functions, work)
+    builder.emit(problem, [term.operand for term in reads], target, node)
+
+
+def index(names: Iterable[str], dims: Sequence[int]) -> str:
+    """C text of the row-major number of the element at ``names`` in a tensor of ``dims``."""
+    terms = [
+        name if step == 1 else f"({name}) * {step}"
+        for name, size, step in zip(names, dims, contiguous(dims), strict=True)
+        if size > 1
+    ]
+    return " + ".join(terms) or "0"
+
+
+def loops(names: Sequence[str], ends: Sequence[int], body: str) -> str:
+    """Nested C loops of ``names`` from 0 to ``ends`` around ``body``."""
+    heads = [f"for (int {name} = 0; {name} < {end}; ++{name})" for name, end in zip(names, ends, strict=True)]
+    return "\n".join([*heads, "{", body, "}"])
