@@ -69,7 +69,8 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
 TYPED: frozenset[tuple[str, str]] = frozenset({(DOMAIN, "Host")}) | frozenset(
     ("", name)
     for name in (
-        "Cast", "Col2Im", "Concat", "Expand", "Gather", "Identity", "MaxPool", "MaxUnpool", "Reshape", "Slice", "Split", "Transpose",
+        "Cast", "Col2Im", "Concat", "Expand", "Gather", "Identity", "MaxPool", "MaxUnpool", "Reshape", "Slice",
+        "Split", "Transpose",
         *pointwise.POINTWISE,
     )
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Convolutions as a matrix product of weights and columns of the input, for all that `ops.convolution` has no kernel for.
+"""Convolutions as a product of weights and columns of the input: all that `ops.convolution` has no kernel for.
 
 ``cols[n, c, k…, o…] = x[n, c, o · stride + k · dilation - pad …]`` (im2col); its adjoint sums columns back (col2im).
 Grouped convolutions are batches of products.
@@ -22,7 +22,14 @@ from mace_cl.ops.points import Term, emit_map, emit_result, given, index, loops,
 from mace_cl.ops.pointwise import broadcast
 from mace_cl.plan import Constant, Region
 
-__all__ = ["Geometry", "lower_col2im", "lower_conv_columns", "lower_conv_transpose_columns", "lower_deform_conv"]
+__all__ = [
+    "Geometry",
+    "finish",
+    "lower_col2im",
+    "lower_conv_columns",
+    "lower_conv_transpose_columns",
+    "lower_deform_conv",
+]
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ def _finished(builder: Builder, node: ir.Node, bias: ir.Value | None) -> bool:
     return bias is None and "epilogue" not in node.attributes
 
 
-def _finish(builder: Builder, node: ir.Node, product: Region, bias: ir.Value | None) -> None:
-    """Add the bias and apply the epilogue."""
+def finish(builder: Builder, node: ir.Node, product: Region, bias: ir.Value | None) -> None:
+    """The node's result from a row-major ``product``: add the bias, apply the epilogue."""
     y = node.outputs[0]
     dims = builder.shape(y)
     text = attribute(node, "epilogue")
@@ -140,7 +147,7 @@ def _contract(
     target = builder.allocate(y, "nchw") if done else builder.scratch(f"{y.name}.product", _bytes(builder.shape(y)))
     _product(builder, node, builder.plain(weights), columns, batch, size, target)
     if not done:
-        _finish(builder, node, target, bias)
+        finish(builder, node, target, bias)
 
 
 def _bytes(shape: Sequence[int]) -> int:
@@ -174,12 +181,10 @@ def lower_conv_transpose_columns(builder: Builder, node: ir.Node, pads: Sequence
         emit_result(builder, node, "col2im", [Term(columns, "float32")], body, work=work)
         return
     total = emit_map(builder, node, "col2im", [Term(columns, "float32")], body, builder.shape(y), work=work)
-    _finish(builder, node, total, bias)
+    finish(builder, node, total, bias)
 
 
-def _transposed(
-    builder: Builder, node: ir.Node, weights: ir.Value, dims: tuple[int, int, int]
-) -> Region | Constant:
+def _transposed(builder: Builder, node: ir.Node, weights: ir.Value, dims: tuple[int, int, int]) -> Region | Constant:
     """``weights`` as ``[G, K, M]`` turned to ``[G, M, K]``."""
     array = array_of(weights)
     if array is not None:

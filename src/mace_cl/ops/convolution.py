@@ -40,8 +40,10 @@ def lower_conv(builder: Builder, node: ir.Node) -> None:
     builder.expect(node, bias, (outputs,))
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     target = builder.allocate(y, "blocked")
-    flat = Constant(node.inputs[1].name or "", weights.reshape(*weights.shape[:2], *window.kernel))  # type: ignore[union-attr]
-    _convolve(builder, node, flat, bias, window, groups, epilogue, extras, target)
+    constant = builder.constant(node.inputs[1])  # type: ignore[arg-type]
+    if weights.ndim == 3:
+        constant = Constant(constant.name, weights[:, :, None])
+    _convolve(builder, node, constant, bias, window, groups, epilogue, extras, target)
 
 
 def _convolve(

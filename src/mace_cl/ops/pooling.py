@@ -13,9 +13,9 @@ from mace_cl.kernels.pool import Pool2D
 from mace_cl.kernels.reduce import Reduce
 from mace_cl.kernels.types import OPENCL_TYPES
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.columns import Geometry
+from mace_cl.ops.columns import Geometry, finish
 from mace_cl.ops.fused import epilogue_of
-from mace_cl.ops.points import emit_result, index, loops, pointer
+from mace_cl.ops.points import emit_map, emit_result, index, loops, pointer
 
 __all__ = ["lower_global_pool", "lower_max_unpool", "lower_pool"]
 
@@ -30,8 +30,6 @@ def lower_pool(builder: Builder, node: ir.Node) -> None:
     if len(shape) <= 4 and node.op_type != "LpPool" and builder.type(x) == "float32" and not indices:
         _lower_rows(builder, node, kernel)
         return
-    if "epilogue" in node.attributes:
-        raise builder.unsupported(node, "an activation after a pool of this kind can't be part of it")
     geometry = Geometry.of(node, shape[2:], kernel, places)
     _lower_any(builder, node, geometry, tuple(attribute(node, "pads", (0,) * 2 * len(kernel)))[len(kernel) :])
 
@@ -42,14 +40,14 @@ def _lower_rows(builder: Builder, node: ir.Node, kernel: Sequence[int]) -> None:
     window = builder.window(node, kernel)
     ends = tuple(attribute(node, "pads", (0,) * 2 * len(kernel)))[len(kernel) :]
     extent = tuple(
-        size + before + after
-        for size, before, after in zip(window.input, window.pads, (0, *ends)[-2:], strict=True)
+        size + before + after for size, before, after in zip(window.input, window.pads, (0, *ends)[-2:], strict=True)
     )
     epilogue, extras = epilogue_of(builder, node, channel_axis=1)
     source = builder.blocked(x)
     target = builder.allocate(y, "blocked")
+    batch, channels = builder.shape(x)[:2]
     problem = Pool2D(
-        builder.block, *builder.shape(x)[:2], window, "max" if node.op_type == "MaxPool" else "average",
+        builder.block, batch, channels, window, "max" if node.op_type == "MaxPool" else "average",
         bool(attribute(node, "count_include_pad", 0)), (extent[0], extent[1]), epilogue,
     )  # fmt: skip
     builder.emit(problem, [source, *extras], target, node)
@@ -83,7 +81,14 @@ def _lower_any(builder: Builder, node: ir.Node, geometry: Geometry, ends: Sequen
             walk.insert(-3, f"if ({padded}) ++count;")
             counted = ""
         body = "int count = 0;\nr = 0;\n" + loops(kernel, g.kernel, "\n".join([*walk, "r += v;", counted]))
-        emit_result(builder, node, "average_pool", [pointer(builder, x)], f"{body}\nr /= max(count, 1);", work=work)
+        body += "\nr /= max(count, 1);"
+        if "epilogue" not in node.attributes:
+            emit_result(builder, node, "average_pool", [pointer(builder, x)], body, work=work)
+            return
+        dims = builder.shape(node.outputs[0])
+        finish(
+            builder, node, emit_map(builder, node, "average_pool", [pointer(builder, x)], body, dims, work=work), None
+        )
         return
     p = attribute(node, "p", 2)
     body = "r = 0;\n" + loops(kernel, g.kernel, "\n".join([*walk, f"r += {_power('fabs(v)', p)};"]))
@@ -117,7 +122,9 @@ def lower_global_pool(builder: Builder, node: ir.Node) -> None:
     n, channels, *image = builder.shape(x)
     if node.op_type == "GlobalLpPool":
         p = attribute(node, "p", 2)
-        body = f"r = 0;\nfor (int k = 0; k < {math.prod(image)}; ++k) {{\nconst float v = x0[at * {math.prod(image)} + k];"
+        body = (
+            f"r = 0;\nfor (int k = 0; k < {math.prod(image)}; ++k) {{\nconst float v = x0[at * {math.prod(image)} + k];"
+        )
         step = f"r += {_power('fabs(v)', p)};"
         emit_result(builder, node, "global_lp_pool", [pointer(builder, x)], f"{body}\n{step}\n}}\n{_root(p)}",
                     work=math.prod(image))  # fmt: skip
@@ -143,10 +150,8 @@ def lower_max_unpool(builder: Builder, node: ir.Node) -> None:
     inside = " && ".join(f"i{a + 2} < {inner[a]}" for a in axes)
     planes, count, area = f"(i0 * {shape[1]} + i1)", math.prod(shape[2:]), math.prod(inner)
     place = index([f"i{a + 2}" for a in axes], inner)
-    body = (
-        f"r = 0;\nif ({inside}) {{\nconst long place = (long){planes} * {area} + {place};\n"
-        f"for (int k = 0; k < {count}; ++k)\nif (x1[{planes} * {count} + k] == place) r = x0[{planes} * {count} + k];\n}}"
-    )
+    find = loops(["k"], [count], f"if (x1[{planes} * {count} + k] == place) r = x0[{planes} * {count} + k];")
+    body = f"r = 0;\nif ({inside}) {{\nconst long place = (long){planes} * {area} + {place};\n{find}\n}}"
     if len(result) != len(shape) or result[:2] != shape[:2]:
         raise builder.unsupported(node, f"{shape} can't be unpooled to {result}")
     emit_result(builder, node, "max_unpool", [pointer(builder, x), pointer(builder, indices)], body, work=count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -71,7 +72,7 @@ def _is_function(op_type: str, version: int) -> bool:
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(op_type, version)
+        schema: Any = onnx.defs.get_schema(op_type, version)
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
@@ -83,7 +84,7 @@ def _function(node: ir.Node, version: int) -> ir.Function | None:
 
     if not _is_function(node.op_type, version):
         return None
-    schema = onnx.defs.get_schema(node.op_type, version)
+    schema: Any = onnx.defs.get_schema(node.op_type, version)
     proto = onnx.FunctionProto()
     if schema.has_function:
         text = schema.get_function_with_opset_version(version)
