@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OPERATIONS", "Expr", "Instruction", "Operation", "literal"]
+__all__ = ["ERF_BOUND", "OPERATIONS", "Expr", "Instruction", "Operation", "literal"]
 
 Array = NDArray[np.float32]
 
@@ -61,6 +61,27 @@ def _erf(x: Array) -> Array:
     return values
 
 
+def _rational(above: Sequence[float], below: Sequence[float]) -> str:
+    """``x·P(x²)/Q(x²)`` by Horner's rule; coefficients lowest first."""
+
+    def polynomial(coefficients: Sequence[float]) -> str:
+        text = f"({{V}})({literal(coefficients[-1])})"
+        for factor in coefficients[-2::-1]:
+            text = f"({text} * ({{0}} * {{0}}) + ({{V}})({literal(factor)}))"
+        return text
+
+    return f"({{0}} * {polynomial(above)} / {polynomial(below)})"
+
+
+ERF_BOUND = 3.92
+"""Where erf reaches 1 in fp32; what the operation ``erf`` takes must be clipped to it."""
+
+_ERF = _rational(
+    (1.12837911, 0.190406606, 0.0527487472, 3.76562471e-3, 2.84883165e-4, 2.05008973e-6),
+    (1.0, 0.502076209, 0.114109173, 0.0149692316, 1.16253784e-3, 3.80917627e-5),
+)
+"""A fit of our own for |x| <= `ERF_BOUND`: relative error 3e-7."""
+
 OPERATIONS: dict[str, Operation] = {
     "const": Operation(0, "{p0}", lambda value: np.float32(value), attributes=1),
     "add": Operation(2, "({0} + {1})", lambda a, b: a + b),
@@ -91,7 +112,7 @@ OPERATIONS: dict[str, Operation] = {
     "acosh": Operation(1, "acosh({0})", np.arccosh),
     "atanh": Operation(1, "atanh({0})", np.arctanh),
     "sign": Operation(1, "({0} != {0} ? {0} : sign({0}))", np.sign),
-    "erf": Operation(1, "erf({0})", _erf),
+    "erf": Operation(1, _ERF, _erf),
     "tanh": Operation(1, "tanh({0})", np.tanh),
     "relu": Operation(1, "(({V})(0.0f) > {0} ? ({V})(0.0f) : {0})", lambda a: np.maximum(a, 0)),
     "clip": Operation(1, "({p1} < ({p0} > {0} ? {p0} : {0}) ? {p1} : ({p0} > {0} ? {p0} : {0}))", _clip, attributes=2),

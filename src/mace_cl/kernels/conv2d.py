@@ -106,8 +106,9 @@ class Conv2D:
         """Estimated time, in vector multiply-adds of one core.
 
         Per input channel a work-item does T·R multiply-adds and reads R weight vectors; fewer than 8
-        accumulators leave the multiply-add pipelines waiting (latency 4, two ports).  What does not
-        fit the near cache is read again from further away.
+        accumulators leave the multiply-add pipelines waiting (latency 4, two ports).  Sums in parts need
+        twice the registers, or go through memory at the end of each part.  What does not fit the near
+        cache is read again from further away.
         """
         window = self._flat.window
         height, width = window.output
@@ -116,7 +117,9 @@ class Conv2D:
         groups = self.groups * ceil_div(self._blocks, r)
         items = self.batch * tiles * groups
         step = max(t * r, 8) + 0.6 * r + 0.15 * t + 1.0
-        work = items * (self._depth * step + 8 * t * r + 250)
+        parts = self._depth / (self._part * self._input_block * np.prod(self.window.kernel))
+        add = 1 if 2 * t * r + r < traits.vector_registers else 5
+        work = items * (self._depth * step + (parts * add * t * r if parts > 1 else 0) + 8 * t * r + 250)
         weights = self._depth * groups * r * self.c * 4
         image = int(np.prod(window.input)) * self.channels[0] * 4
         if parameters["channels_first"]:

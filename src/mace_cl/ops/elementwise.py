@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from mace_cl.expr import Expr, Instruction
+from mace_cl.expr import ERF_BOUND, Expr, Instruction
 from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.base import ceil_div, pad_to
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
@@ -49,6 +49,11 @@ def _clip(node: ir.Node) -> Expr | None:
     return Expr.of("clip", *bounds)
 
 
+def _erf(arg: int) -> tuple[Instruction, Instruction]:
+    """The instructions that make values ``arg + 1`` and ``arg + 2``, the latter erf of value ``arg``."""
+    return Instruction("clip", (arg,), (-ERF_BOUND, ERF_BOUND)), Instruction("erf", (arg + 1,))
+
+
 def _linear_clip(slope: float, offset: float) -> tuple[Instruction, Instruction]:
     return Instruction("linear", (0,), (slope, offset)), Instruction("clip", (1,), (0.0, 1.0))
 
@@ -66,8 +71,8 @@ def _gelu(node: ir.Node) -> Expr:
         cube = (Instruction("mul", (0, 0)), Instruction("linear", (1,), (0.044715, 1.0)), Instruction("mul", (0, 2)))
         gate = (Instruction("linear", (3,), (math.sqrt(2 / math.pi), 0.0)), Instruction("tanh", (4,)))
         return Expr(1, (*cube, *gate, Instruction("linear", (5,), (0.5, 0.5)), Instruction("mul", (0, 6))))
-    gate = (Instruction("linear", (0,), (math.sqrt(0.5), 0.0)), Instruction("erf", (1,)))
-    return Expr(1, (*gate, Instruction("linear", (2,), (0.5, 0.5)), Instruction("mul", (0, 3))))
+    gate = (Instruction("linear", (0,), (math.sqrt(0.5), 0.0)), *_erf(1))
+    return Expr(1, (*gate, Instruction("linear", (3,), (0.5, 0.5)), Instruction("mul", (0, 4))))
 
 
 def _selu(node: ir.Node) -> Expr:
@@ -117,7 +122,7 @@ EXPRESSIONS: dict[str, Callable[[ir.Node], Expr | None]] = {
     "Cosh": _same("cosh"),
     "Div": _same("div"),
     "Elu": lambda node: Expr.of("elu", attribute(node, "alpha", 1.0)),
-    "Erf": _same("erf"),
+    "Erf": lambda node: Expr(1, _erf(0)),
     "Exp": _same("exp"),
     "Floor": _same("floor"),
     "Gelu": _gelu,
