@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mace_cl.expr import Expr, Instruction
+from mace_cl.kernels.attention import Attention
 from mace_cl.kernels.channel_gather import ChannelGather
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.depthwise import DepthwiseConv2D
@@ -31,6 +32,17 @@ GATED = Epilogue(Expr(2, (Instruction("sigmoid", (1,)), Instruction("mul", (0, 2
 RESIDUAL = Epilogue(Expr(2, (Instruction("add", (0, 1)), Instruction("relu", (2,)))), ("full",))
 
 PROBLEMS: dict[str, Problem] = {
+    "attention": Attention(
+        4,
+        1,
+        2,
+        6,
+        5,
+        3,
+        2,
+        0.5,
+        (Access((0, 3, 6, 1)), Access((0, 15, 3, 1)), Access((0, 2, 4, 1), 20), Access((0, 12, 2, 1))),
+    ),
     "channel_gather": ChannelGather(4, 9, 2, (0, 1, 0, 1, 0, 1), (0, 0, 1, 1, 2, 2)),
     "conv2d_3x3": Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RESIDUAL),
     "conv2d_rgb": Conv2D(

@@ -513,3 +513,20 @@ class TestDescribing:
         device = self.describe("Intel(R) OpenCL", type=4)
         assert device.runtime == "neo"
         assert block_for(device) == 4
+
+
+def test_threads_are_kept_on_cores_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POCL_AFFINITY", raising=False)
+    monkeypatch.delenv("POCL_MAX_PTHREAD_COUNT", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with drivers.one_thread_per_core():
+        assert os.environ["POCL_AFFINITY"] == "1"
+    assert "POCL_AFFINITY" not in os.environ
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    with drivers.one_thread_per_core():
+        assert "POCL_AFFINITY" not in os.environ
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setenv("POCL_AFFINITY", "0")
+    with drivers.one_thread_per_core():
+        assert os.environ["POCL_AFFINITY"] == "0"

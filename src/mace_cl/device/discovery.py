@@ -190,7 +190,8 @@ def _devices_on(platform: pyopencl.Platform) -> Iterator[Device]:
     try:
         name, version = _text(platform.name), _text(platform.version)
         runtime = _runtime(name, version)
-        handles = platform.get_devices()
+        with drivers.one_thread_per_core():
+            handles = platform.get_devices()
     except (pyopencl.Error, UnicodeError) as error:
         yield _unusable(runtime, name, name, f"can't be used: its driver failed: {error}")
         return

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Driver", "DriverError", "installed", "platforms"]
+__all__ = ["Driver", "DriverError", "installed", "one_thread_per_core", "platforms"]
 
 _VENDORS = "/etc/OpenCL/vendors"
 _LIBRARIES = (
@@ -122,10 +122,29 @@ def _needs_its_loader(platform: int) -> bool:
 
 
 @contextmanager
-def _loader_limited_to(library: str) -> Iterator[None]:
-    # The loaders have no other interface than these variables, which they read at the first OpenCL
-    # call; afterwards they are as before, so that no child process inherits them.
-    wanted = {"OCL_ICD_VENDORS": library, "PYOPENCL_HOME": os.path.dirname(__file__)}
+def one_thread_per_core() -> Iterator[None]:
+    """PoCL devices that are found meanwhile keep each of their threads on a core of its own.
+
+    Left to itself, the system's scheduler at times keeps all of them on one core for seconds: they sleep
+    between kernels, and are woken where their waker runs.  Nothing changes where the user set PoCL's
+    variables, or gave this process a part of the machine's cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if cores != os.cpu_count() or {"POCL_AFFINITY", "POCL_MAX_PTHREAD_COUNT"} & os.environ.keys():
+        yield
+        return
+    with _environment({"POCL_AFFINITY": "1"}):
+        yield
+
+
+def _loader_limited_to(library: str) -> AbstractContextManager[None]:
+    return _environment({"OCL_ICD_VENDORS": library, "PYOPENCL_HOME": os.path.dirname(__file__)})
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    # Loaders and drivers have no other interface than these variables, which they read when they start;
+    # afterwards they are as before, so that no child process inherits them.
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

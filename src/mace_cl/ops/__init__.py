@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from mace_cl.graph import DOMAIN
 from mace_cl.ops import (
+    attention,
     channels,
     columns,
     convolution,
@@ -26,6 +27,7 @@ from mace_cl.ops.builder import Builder
 __all__ = ["EPILOGUE_OPS", "LOWERINGS", "Builder"]
 
 LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
+    (DOMAIN, "Attention"): attention.lower_attention,
     (DOMAIN, "ChannelGather"): channels.lower_channel_gather,
     (DOMAIN, "Elementwise"): elementwise.lower,
     (DOMAIN, "Host"): host.lower_host,

@@ -71,8 +71,8 @@ def _gelu(node: ir.Node) -> Expr:
         cube = (Instruction("mul", (0, 0)), Instruction("linear", (1,), (0.044715, 1.0)), Instruction("mul", (0, 2)))
         gate = (Instruction("linear", (3,), (math.sqrt(2 / math.pi), 0.0)), Instruction("tanh", (4,)))
         return Expr(1, (*cube, *gate, Instruction("linear", (5,), (0.5, 0.5)), Instruction("mul", (0, 6))))
-    gate = (Instruction("linear", (0,), (math.sqrt(0.5), 0.0)), *_erf(1))
-    return Expr(1, (*gate, Instruction("linear", (3,), (0.5, 0.5)), Instruction("mul", (0, 4))))
+    exact = (Instruction("linear", (0,), (math.sqrt(0.5), 0.0)), *_erf(1))
+    return Expr(1, (*exact, Instruction("linear", (3,), (0.5, 0.5)), Instruction("mul", (0, 4))))
 
 
 def _selu(node: ir.Node) -> Expr:

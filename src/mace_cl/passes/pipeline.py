@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from mace_cl.passes.attention import AttentionPass
 from mace_cl.passes.canonical import CanonicalPass
 from mace_cl.passes.channel_moves import ChannelMovesPass
 from mace_cl.passes.expand import ExpandPass
@@ -15,6 +16,7 @@ from mace_cl.passes.fold_affine import FoldAffinePass
 from mace_cl.passes.fuse import FuseElementwisePass, FuseEpiloguePass
 from mace_cl.passes.identity import IdentityPass
 from mace_cl.passes.lift_elementwise import LiftElementwisePass
+from mace_cl.passes.linear_rows import LinearRowsPass
 from mace_cl.passes.place import Host, NamePass, PlacePass
 
 __all__ = ["PASSES", "SIMPLIFYING", "optimise", "simplify", "specialise"]
@@ -31,6 +33,9 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     ExpandPass(),  # ops that ONNX defines by others, where kernels know only those
     CanonicalPass(),  # one form per meaning: explicit pads, Reshape, Slice, per-channel Mul and Add
     IdentityPass(),  # Dropout left some
+    LinearRowsPass(),  # reshapes around a matrix product, which would keep what follows from fusing
+    AttentionPass(),  # products around a softmax, with the transposes of their operands
+    common.RemoveUnusedNodesPass(),
     ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node
     common.RemoveUnusedNodesPass(),
     FoldAffinePass(),  # per-channel Mul and Add after Conv go into its weights
