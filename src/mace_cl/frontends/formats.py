@@ -236,7 +236,7 @@ def _saved_model_companions(path: Path, view: memoryview) -> list[Path]:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("", "TensorFlow Lite model", _sniff_tflite),
+    Format("tflite", "TensorFlow Lite model", _sniff_tflite),
     Format("", "HDF5 file (Keras)", _sniff_hdf5),
     Format("", "Keras archive", _sniff_keras),
     Format("", "PyTorch archive (torch.export or TorchScript)", _sniff_torch),

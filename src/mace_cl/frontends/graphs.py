@@ -92,6 +92,22 @@ class GraphBuilder:
         self._nodes[name] = node
         return values
 
+    def rename(self, value: ir.Value, name: str) -> None:
+        """Give ``value`` exactly this name; another value that has it gets another.
+
+        Raises:
+            ModelError: an input of the graph has the name.
+        """
+        other = self._values.pop(name, value)
+        if other is not value:
+            if other in self.inputs:
+                raise ModelError(f"{self.name}: two tensors are called {name!r}; export the model again")
+            other.name = _free(self._values, f"{name}/inner")
+            self._values[other.name] = other
+        self._values.pop(str(value.name), None)
+        value.name = name
+        self._values[name] = value
+
     def _value(self, name: str, shape: ir.Shape | None = None, kind: ir.TypeProtocol | None = None) -> ir.Value:
         name = _free(self._values, name)
         self._values[name] = ir.Value(name=name, shape=shape, type=kind)
@@ -108,15 +124,8 @@ class GraphBuilder:
         for name, value in outputs.items():
             if value.producer() is None or any(value is end for end in ends.values()):
                 value = self.op("Identity", [value], layer=name)
-            other = self._values.pop(name, value)
-            if other is not value:
-                if other in self.inputs or name in ends:
-                    raise ModelError(f"{self.name}: two tensors are called {name!r}; export the model again")
-                other.name = _free(self._values, f"{name}/inner")
-                self._values[other.name] = other
-            self._values.pop(str(value.name), None)
-            value.name = name
-            self._values[name] = ends[name] = value
+            self.rename(value, name)
+            ends[name] = value
         graph = ir.Graph(
             self.inputs, list(ends.values()), nodes=list(self._nodes.values()), initializers=self._constants,
             opset_imports={"": OPSET}, name=self.name,
