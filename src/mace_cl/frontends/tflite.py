@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mace_cl.errors import MaceClError, ModelError, UnsupportedError
+from mace_cl.errors import DamagedError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.formats import opened
 from mace_cl.frontends.graphs import GraphBuilder
 from mace_cl.frontends.tflite_file import Grid, Operator, Subgraph, Tensor, read
@@ -46,9 +46,12 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
     """
     name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
     with opened(source) as view:
-        subgraphs = read(view, name)
         try:
-            return _convert(subgraphs, name, shapes, _MOST_CONSTANTS * len(view) + (1 << 24))
+            return _convert(read(view, name), name, shapes, _MOST_CONSTANTS * len(view) + (1 << 24))
+        except DamagedError as error:
+            raise ModelError(
+                f"{name}: not a whole TensorFlow Lite model: {error}; check that the file was copied whole"
+            ) from error
         except MaceClError:
             raise
         except Exception as error:  # a file can contradict itself in more ways than there are checks

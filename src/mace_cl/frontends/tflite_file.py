@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.errors import DamagedError, ModelError, UnsupportedError
+from mace_cl.errors import UnsupportedError
 from mace_cl.frontends.flatbuffer import Buffer, Table
 from mace_cl.wire import damaged
 
@@ -120,15 +120,10 @@ def read(view: memoryview, name: str) -> list[Subgraph]:
     """All subgraphs of the file with the content ``view``; the first is the model.
 
     Raises:
-        ModelError: not a TensorFlow Lite model, truncated, or it contradicts itself; says where.
+        DamagedError: not a TensorFlow Lite model, truncated, or it contradicts itself; says where.
         UnsupportedError: another version of the format.
     """
-    try:
-        return _Reader(view, name).subgraphs()
-    except DamagedError as error:
-        raise ModelError(
-            f"{name}: not a whole TensorFlow Lite model: {error}; check that the file was copied whole"
-        ) from error
+    return _Reader(view, name).subgraphs()
 
 
 class _Reader:

@@ -204,7 +204,17 @@ def _bias(c: Converter, op: Operator, place: int) -> list[ir.Value]:
 
 @_maps("CONV_2D", "DEPTHWISE_CONV_2D")
 def _conv_2d(c: Converter, op: Operator) -> None:
-    c.put(op, _convolve(c, op, op.inputs[0], auto_pad=_padding(op)), "nchw")
+    dilations = _window(op, (6, 5) if op.name == "DEPTHWISE_CONV_2D" else (5, 4), 1)
+    if _padding(op) == "VALID" or dilations == [1, 1]:
+        c.put(op, _convolve(c, op, op.inputs[0], auto_pad=_padding(op)), "nchw")
+        return
+    # ONNX Runtime takes no auto_pad with dilations
+    size, taps, strides = (
+        np.array(one) for one in (*(c.tensor(index).shape[1:3] for index in op.inputs[:2]), _window(op, (2, 1)))
+    )
+    total = np.maximum(0, (-(-size // strides) - 1) * strides + (taps - 1) * dilations + 1 - size)
+    pads = [*(total // 2), *(total - total // 2)]
+    c.put(op, _convolve(c, op, op.inputs[0], pads=list(map(int, pads))), "nchw")
 
 
 def _convolve(c: Converter, op: Operator, x: int, **window: object) -> ir.Value:
