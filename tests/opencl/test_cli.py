@@ -192,7 +192,7 @@ def test_bad_models(here: Path, folder: Path, capsys: pytest.CaptureFixture[str]
     unknown.graph.node[2].input[0] = "map"
     onnx.save(unknown, "unknown.onnx")
     for name, code, said in (
-        ("text", 3, "not an ONNX model"),
+        ("text", 3, "not a model of a format"),
         ("empty", 3, "the file is empty"),
         ("cut", 3, "not an ONNX model, or truncated"),
         ("old", 4, "opset 6"),
