@@ -20,7 +20,7 @@ from mace_cl.bind import bind, by_rule
 from mace_cl.compiler import prepare, traits_of
 from mace_cl.device import Device
 from mace_cl.frontends.read import load
-from mace_cl.lower import Algorithm, direct, lower
+from mace_cl.lower import Algorithm, direct, lower, with_algorithms
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits
 from mace_cl.runtime.build import build_source
@@ -162,7 +162,7 @@ def start_with(
     """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
     traits = traits_of(device)
     plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
-    schedule, constants = bind(plan, traits, choose or by_rule, algorithm)
+    schedule, constants = bind(with_algorithms(plan, algorithm), traits, choose or by_rule)
     kernels = range(len(schedule.kernels))
     return Executor(device, context, schedule, [(kernels, build_source(context, schedule, kernels))], constants)
 

@@ -1,4 +1,4 @@
-"""Plan and target to schedule: algorithms, parameters, sources, grids, packed weights, one arena.
+"""Plan and target to schedule: parameters, sources, grids, packed weights, one arena.
 
 Calls whose problem and parameters are equal share one kernel; constants that are equal once packed, one place.
 """
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.lower import Algorithm, assign, estimated, with_algorithms
-from mace_cl.plan import Constant, HostCall, Plan, PlanPort, Problem, Region, Rendered, Traits
+from mace_cl.lower import assign
+from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
 
-__all__ = ["BUILD_OPTIONS", "Choose", "bind", "by_rule"]
+__all__ = ["BUILD_OPTIONS", "Choose", "bind", "by_rule", "kernels_of"]
 
 BUILD_OPTIONS = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros"
 """Options that keep NaN and infinity as IEEE 754 has them."""
@@ -32,15 +32,16 @@ def by_rule(problem: Problem, traits: Traits) -> dict[str, int]:
     return problem.default(traits)
 
 
-def bind(
-    plan: Plan, traits: Traits, choose: Choose = by_rule, algorithm: Algorithm = estimated
-) -> tuple[Schedule, NDArray[np.uint8]]:
+def kernels_of(plan: Plan) -> tuple[Problem, ...]:
+    """The problem of each kernel that `bind` makes, in the schedule's order."""
+    return tuple(dict.fromkeys(call.problem for call in plan.calls if isinstance(call, KernelCall)))
+
+
+def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule, NDArray[np.uint8]]:
     """The schedule, and the bytes of its constants.
 
-    ``choose`` picks the parameters of a problem, ``algorithm`` how a convolution is computed; by default
-    rules do.
+    ``choose`` picks the parameters of a problem; by default its own rule does.
     """
-    plan = with_algorithms(plan, algorithm)
     arena = assign(plan)
     kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
     packed: list[NDArray[np.uint8]] = []

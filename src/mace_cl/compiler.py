@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,15 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl import __version__
-from mace_cl.bind import Choose, bind, by_rule
+from mace_cl.bind import bind, kernels_of
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
-from mace_cl.errors import BuildError, HostError, MaceClError, ModelError, UnsupportedError
+from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.identity import engine_fingerprint
-from mace_cl.lower import Algorithm, estimated
+from mace_cl.kernels.conv2d import Conv2D
+from mace_cl.lower import assign, with_algorithms
+from mace_cl.lower.winograd import possible
 from mace_cl.placement import plan
-from mace_cl.plan import HostCall, Layout, Traits
+from mace_cl.plan import Constant, HostCall, KernelCall, Layout, Plan, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.runtime.build import Progress
 from mace_cl.runtime.child import Child, ChildError
@@ -32,23 +37,33 @@ from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.runtime.golden import checkable
 from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
 from mace_cl.schedule import Schedule
+from mace_cl.tune.measure import Bench
+from mace_cl.tune.records import RUNGS, Records, place_of
+from mace_cl.tune.search import Choices, State, Summary
+from mace_cl.tune.search import tune as search
+from mace_cl.tune.space import Convolution
 
-__all__ = ["PRODUCER", "Prepared", "build", "layout_of", "prepare", "program", "traits_of"]
+__all__ = [
+    "PRODUCER", "Prepared", "build", "choices_for", "layout_of", "planned", "prepare", "program", "traits_of", "tune",
+]  # fmt: skip
 
 PRODUCER = f"mace-cl {__version__}"
 _NEAR_CACHE = 1 << 20
+_MOST_SWEPT = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A model bound to a device, before its kernels are built.
 
-    ``reference`` is the same model for ONNX Runtime, where it can have it.
+    ``reference`` is the same model for ONNX Runtime, where it can have it; ``origins`` tells as pairs of
+    provenance which choices are tuned.
     """
 
     schedule: Schedule
     constants: NDArray[np.uint8]
     reference: Path | bytes | None
+    origins: Pairs = ()
 
 
 def traits_of(device: Device) -> Traits:
@@ -65,7 +80,7 @@ def layout_of(device: Device) -> Layout:
     return Layout(block_for(device), max(128, device.base_align), "cl_khr_fp64" in device.extensions)
 
 
-def prepare(
+def planned(
     source: Path | bytes,
     device: Device,
     shapes: Mapping[str, Sequence[int]] | None,
@@ -75,10 +90,8 @@ def prepare(
     values: Mapping[str, NDArray[Any]] | None = None,
     runtime: str = "gpu+cpu",
     provider: str | None = None,
-    choose: Choose = by_rule,
-    algorithm: Algorithm = estimated,
-) -> Prepared:
-    """The model as a schedule for ``device``, with its packed weights; the choices are as for `mace_cl.bind.bind`.
+) -> tuple[Plan, Path | bytes | None]:
+    """The model as a plan in the layout of ``device``, and as ONNX Runtime can have it.
 
     ``runtime`` and ``provider`` say what may run where: see `mace_cl.settings`.
 
@@ -90,7 +103,7 @@ def prepare(
     report("reading the model", 0, 3)
     model = load(source, shapes, outputs, values)
     reference = as_onnx(model, source, outputs)
-    try:
+    with _blamed_on_the_model():
         report("optimising the graph", 1, 3)
         name = provider_name(provider)
         if runtime == "npu" and provider is None:
@@ -102,22 +115,108 @@ def prepare(
         if runtime == "gpu" and any(node.reason for node in found.nodes):
             raise refusal(found.nodes)
         require([call.provider for call in found.calls if isinstance(call, HostCall)], found.nodes)
+    return found, reference
+
+
+def choices_for(device: Device, records: Records, exact: bool = False) -> Choices:
+    """Algorithms and parameters by records, and by rule where there are none."""
+    return Choices(records, traits_of(device), place_of(device), exact)
+
+
+def prepare(
+    source: Path | bytes,
+    device: Device,
+    shapes: Mapping[str, Sequence[int]] | None,
+    progress: Progress | None = None,
+    *,
+    outputs: Sequence[str] = (),
+    values: Mapping[str, NDArray[Any]] | None = None,
+    runtime: str = "gpu+cpu",
+    provider: str | None = None,
+    choices: Choices | None = None,
+) -> Prepared:
+    """The model as a schedule for ``device``, with its packed weights; without ``choices`` rules decide.
+
+    Raises:
+        HostError, ModelError, UnsupportedError, InputError: as `planned`.
+    """
+    choices = choices or choices_for(device, Records(None))
+    report = progress or (lambda what, done, total: None)
+    found, reference = planned(
+        source, device, shapes, progress, outputs=outputs, values=values, runtime=runtime, provider=provider
+    )
+    with _blamed_on_the_model():
         report("planning kernels and memory", 2, 3)
-        schedule, constants = bind(found, traits_of(device), choose, algorithm)
+        chosen = with_algorithms(found, choices.algorithm)
+        schedule, constants = bind(chosen, choices.traits, choices.parameters)
         for step in schedule.hosts:
             HostPart(step, constants)
+        origins = _origins(found, chosen, schedule, choices)
+    report("planning kernels and memory", 3, 3)
+    return Prepared(schedule, constants, reference, origins)
+
+
+def _origins(plan: Plan, chosen: Plan, schedule: Schedule, choices: Choices) -> Pairs:
+    """Which kernels' parameters come from tuning records, and from which rung, as pairs of provenance."""
+    rungs: dict[str, list[str]] = {}
+    for kernel, problem in zip(schedule.kernels, kernels_of(chosen), strict=True):
+        rungs.setdefault(choices.rung(problem), []).append(kernel.name)
+    found = [(f"tuned, {rung}", ", ".join(rungs[rung])) for rung in RUNGS[:-1] if rung in rungs]
+    if not choices.exact:
+        algorithms = Counter(
+            choices.rung(Convolution(problem))
+            for problem in kernels_of(plan)
+            if isinstance(problem, Conv2D) and len(possible(problem)) > 1
+        )
+        found += [(f"algorithms, {rung}", str(algorithms[rung])) for rung in RUNGS[:-1] if algorithms[rung]]
+    return tuple(found)
+
+
+@contextmanager
+def _blamed_on_the_model() -> Iterator[None]:
+    """A file can contradict itself in more ways than there are checks."""
+    try:
+        yield
     except BuildError as error:
         raise UnsupportedError(str(error)) from error
     except MaceClError:
         raise
-    except Exception as error:  # a file can contradict itself in more ways than there are checks
+    except Exception as error:
         cause = error.__cause__ or error
         raise ModelError(
             f"the model can't be compiled ({type(cause).__name__}: {cause}). "
             "If onnx.checker.check_model(model, full_check=True) finds nothing wrong with it, please report this"
         ) from error
-    report("planning kernels and memory", 3, 3)
-    return Prepared(schedule, constants, reference)
+
+
+def tune(
+    source: Path | bytes,
+    device: Device,
+    shapes: Mapping[str, Sequence[int]] | None,
+    choices: Choices,
+    budget: float,
+    jobs: int,
+    progress: Progress | None = None,
+    watch: Callable[[State], None] | None = None,
+    *,
+    outputs: Sequence[str] = (),
+    runtime: str = "gpu+cpu",
+) -> Summary:
+    """Measure what is fastest for a model's kernels, for about ``budget`` seconds; results go to the records.
+
+    Raises:
+        HostError, ModelError, UnsupportedError, InputError: as `planned`.
+        DeviceError: the device can't compile, or fails.
+        StorageError: the records can't be written.
+    """
+    if not device.can_compile:
+        raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
+    begin = time.monotonic()
+    found, _ = planned(source, device, shapes, progress, outputs=outputs, runtime=runtime)
+    calls = [call for call in found.calls if isinstance(call, KernelCall)]
+    weights = {id(one): one.array.nbytes for call in calls for one in call.operands if isinstance(one, Constant)}
+    with Bench(device, max(1, jobs), min(assign(found).size + sum(weights.values()), _MOST_SWEPT)) as bench:
+        return search(found, choices, bench, budget - (time.monotonic() - begin), watch)
 
 
 def build(
@@ -133,7 +232,8 @@ def build(
         golden, oracle = reference.result()
     units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
     constants = memoryview(prepared.constants)  # type: ignore[arg-type]
-    return Target(device.signature, prepared.schedule, units, constants, (("oracle", oracle),), golden), built
+    provenance = (("oracle", oracle), *prepared.origins)
+    return Target(device.signature, prepared.schedule, units, constants, provenance, golden), built
 
 
 def program(model: ModelIdentity, options: Pairs) -> Program:

@@ -40,8 +40,9 @@ def launch(program, name, global_size, local_size, sizes):
 
 CHECK = """
 import sys
-from mace_cl.compiler import prepare
-from mace_cl.lower import estimated
+from mace_cl.compiler import prepare, traits_of
+from mace_cl.tune.records import Records, place_of
+from mace_cl.tune.search import Choices
 from mace_cl.runtime.build import build_source
 from support import model_of
 from conformance.test_channels import CASES as CHANNELS
@@ -50,11 +51,15 @@ from conformance.test_ops import FAMILIES
 from opencl.test_kernels import WINOGRAD
 groups = {**FAMILIES, "channels": CHANNELS, "fusion": CASES, "winograd2": WINOGRAD, "winograd4": WINOGRAD}
 name = sys.argv[1]
-algorithm = (lambda problem: int(name[-1])) if name.startswith("winograd") else estimated
+class Always(Choices):
+    def algorithm(self, problem):
+        return int(name[-1])
+kind = Always if name.startswith("winograd") else Choices
+choices = kind(Records(None), traits_of(device), place_of(device))
 seen, launches = set(), 0
 for opset in sorted({case.opset for case in groups[name]}):
     model = model_of(*(case for case in groups[name] if case.opset == opset))
-    schedule = prepare(model.SerializeToString(), device, None, algorithm=algorithm).schedule
+    schedule = prepare(model.SerializeToString(), device, None, choices=choices).schedule
     kernels = range(len(schedule.kernels))
     program = build_source(context, schedule, kernels) if kernels else None
     for one in schedule.launches:

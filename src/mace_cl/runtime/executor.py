@@ -85,10 +85,10 @@ class Executor:
             raise BuildError(f"{self.device.name}: the binary holds no kernel {name}: {error}") from error
         if taken != len(launch.args):
             raise BuildError(f"{self.device.name}: kernel {name} takes {taken} arguments, not {len(launch.args)}")
-        kernel.set_args(*(self._part(slot) for slot in launch.args))
+        kernel.set_args(*(self.part(slot) for slot in launch.args))
         return kernel
 
-    def _part(self, slot: Slot) -> Any:
+    def part(self, slot: Slot) -> Any:
         """The buffer for a slot; parts are kept, as OpenCL does not keep a kernel's arguments alive."""
         if slot not in self._parts:
             whole = self._arena if slot.space == "arena" else self._constants
@@ -136,14 +136,14 @@ class Executor:
             if slot is None:
                 self._values[name] = array
             else:
-                self._cl.enqueue_copy(self._queue, self._part(slot), array, is_blocking=False)
+                self._cl.enqueue_copy(self._queue, self.part(slot), array, is_blocking=False)
 
     def _take(self, results: dict[str, Any]) -> None:
         """Fill ``results``; where there is no array, take the host's own value."""
         for name, array in results.items():
             port = self._outputs[name]
             if port.slot is not None:
-                self._cl.enqueue_copy(self._queue, array, self._part(port.slot), is_blocking=False)
+                self._cl.enqueue_copy(self._queue, array, self.part(port.slot), is_blocking=False)
             elif array is None:
                 results[name] = self._values[name]
             else:
@@ -163,14 +163,14 @@ class Executor:
             if port.slot is None:
                 self._values[port.name] = value
             else:
-                self._cl.enqueue_copy(self._queue, self._part(port.slot), np.ascontiguousarray(value))
+                self._cl.enqueue_copy(self._queue, self.part(port.slot), np.ascontiguousarray(value))
 
     def _seen(self, port: Port, stack: ExitStack) -> Any:
         """A value as the host reads it, until ``stack`` closes; not copied where the device shares its memory."""
         if port.slot is None:
             return self._values[port.name]
         assert port.shape is not None
-        part = self._part(port.slot)
+        part = self.part(port.slot)
         if self.device.kind == "cpu":
             array, _ = self._cl.enqueue_map_buffer(
                 self._queue, part, self._cl.map_flags.READ, 0, port.shape, np.dtype(port.dtype)
@@ -237,6 +237,10 @@ class Executor:
         self._give(inputs)
         self._queue.finish()
 
+    def enqueue(self, queue: Any) -> list[Any]:
+        """Enqueue every launch on a queue of the caller's, such as one that profiles, and give their events."""
+        return [self._cl.enqueue_nd_range_kernel(queue, *launch) for launch in self._launches]
+
     def launch(self, number: int) -> None:
         """Run one launch of the schedule and wait for it."""
         self._cl.enqueue_nd_range_kernel(self._queue, *self._launches[number])
@@ -245,7 +249,7 @@ class Executor:
     def read(self, slot: Slot) -> NDArray[np.float32]:
         """The fp32 values that a slot holds now."""
         values = np.empty(slot.size // 4, np.float32)
-        self._cl.enqueue_copy(self._queue, values, self._part(slot))
+        self._cl.enqueue_copy(self._queue, values, self.part(slot))
         return values
 
     def copy_arena(self, other: Executor) -> None:
