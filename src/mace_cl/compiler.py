@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,14 +32,16 @@ from mace_cl.lower.winograd import possible
 from mace_cl.placement import plan
 from mace_cl.plan import Constant, HostCall, KernelCall, Layout, Plan, Traits
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
+from mace_cl.request import Request
 from mace_cl.runtime.build import Progress
 from mace_cl.runtime.child import Child, ChildError
 from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.runtime.golden import checkable
 from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
 from mace_cl.schedule import Schedule
+from mace_cl.settings import Settings
 from mace_cl.tune.measure import Bench
-from mace_cl.tune.records import RUNGS, Records, place_of
+from mace_cl.tune.records import RUNGS, Records, place_of, records_path
 from mace_cl.tune.search import Choices, State, Summary
 from mace_cl.tune.search import tune as search
 from mace_cl.tune.space import Convolution
@@ -46,6 +49,8 @@ from mace_cl.tune.space import Convolution
 __all__ = [
     "PRODUCER", "Prepared", "build", "choices_for", "layout_of", "planned", "prepare", "program", "traits_of", "tune",
 ]  # fmt: skip
+
+logger = logging.getLogger("mace_cl")
 
 PRODUCER = f"mace-cl {__version__}"
 _NEAR_CACHE = 1 << 20
@@ -118,9 +123,10 @@ def planned(
     return found, reference
 
 
-def choices_for(device: Device, records: Records, exact: bool = False) -> Choices:
-    """Algorithms and parameters by records, and by rule where there are none."""
-    return Choices(records, traits_of(device), place_of(device), exact)
+def choices_for(device: Device, settings: Settings) -> Choices:
+    """Algorithms and parameters by the store's tuning records, and by rule where there are none."""
+    records = Records(records_path(settings.store_dir) if settings.store else None)
+    return Choices(records, traits_of(device), place_of(device), settings.exact)
 
 
 def prepare(
@@ -140,7 +146,7 @@ def prepare(
     Raises:
         HostError, ModelError, UnsupportedError, InputError: as `planned`.
     """
-    choices = choices or choices_for(device, Records(None))
+    choices = choices or Choices(Records(None), traits_of(device), place_of(device))
     report = progress or (lambda what, done, total: None)
     found, reference = planned(
         source, device, shapes, progress, outputs=outputs, values=values, runtime=runtime, provider=provider
@@ -153,6 +159,8 @@ def prepare(
             HostPart(step, constants)
         origins = _origins(found, chosen, schedule, choices)
     report("planning kernels and memory", 3, 3)
+    if origins:
+        logger.info("Tuning records are used: %s.", "; ".join(f"{name}: {value}" for name, value in origins))
     return Prepared(schedule, constants, reference, origins)
 
 
@@ -189,19 +197,7 @@ def _blamed_on_the_model() -> Iterator[None]:
         ) from error
 
 
-def tune(
-    source: Path | bytes,
-    device: Device,
-    shapes: Mapping[str, Sequence[int]] | None,
-    choices: Choices,
-    budget: float,
-    jobs: int,
-    progress: Progress | None = None,
-    watch: Callable[[State], None] | None = None,
-    *,
-    outputs: Sequence[str] = (),
-    runtime: str = "gpu+cpu",
-) -> Summary:
+def tune(request: Request, choices: Choices, budget: float, watch: Callable[[State], None] | None = None) -> Summary:
     """Measure what is fastest for a model's kernels, for about ``budget`` seconds; results go to the records.
 
     Raises:
@@ -209,13 +205,17 @@ def tune(
         DeviceError: the device can't compile, or fails.
         StorageError: the records can't be written.
     """
+    begin, device, settings = time.monotonic(), request.device, request.settings
+    assert request.model is not None
     if not device.can_compile:
         raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
-    begin = time.monotonic()
-    found, _ = planned(source, device, shapes, progress, outputs=outputs, runtime=runtime)
+    found, _ = planned(
+        request.model, device, request.shapes, request.progress, outputs=request.outputs, runtime=settings.runtime,
+        provider=settings.provider,
+    )  # fmt: skip
     calls = [call for call in found.calls if isinstance(call, KernelCall)]
     weights = {id(one): one.array.nbytes for call in calls for one in call.operands if isinstance(one, Constant)}
-    with Bench(device, max(1, jobs), min(assign(found).size + sum(weights.values()), _MOST_SWEPT)) as bench:
+    with Bench(device, settings.jobs, min(assign(found).size + sum(weights.values()), _MOST_SWEPT)) as bench:
         return search(found, choices, bench, budget - (time.monotonic() - begin), watch)
 
 

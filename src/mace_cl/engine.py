@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -30,14 +30,26 @@ from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
 from mace_cl.schedule import Place, Port, Schedule, places
 from mace_cl.settings import RUNTIMES, Settings
-from mace_cl.start import start
+from mace_cl.start import renew, start
 
 if TYPE_CHECKING:
     from mace_cl.runtime.compile import Built
+    from mace_cl.tune.search import State, Summary
 
-__all__ = ["Compiled", "Runtime", "compile_for", "compile_model", "compile_options", "opened_if_program", "request_for"]
+__all__ = [
+    "Compiled",
+    "Runtime",
+    "compile_for",
+    "compile_model",
+    "compile_options",
+    "opened_if_program",
+    "request_for",
+    "tune_model",
+]
 
 logger = logging.getLogger("mace_cl")
+
+Watch = Callable[["State"], None]
 
 
 class Runtime:
@@ -62,6 +74,7 @@ class Runtime:
             what it takes, and runs the rest as ``"gpu+cpu"`` does.
         provider: the execution provider of ONNX Runtime for the host's part: ``"QNN"``, ``"XNNPACK"``, …
         fallback: False is short for ``runtime="gpu"``.
+        exact: True forbids Winograd's method, whose rounding errors are some times larger.
 
     Attributes:
         inputs, outputs: ports with ``name``, ``dtype`` and ``shape``.
@@ -89,17 +102,19 @@ class Runtime:
         runtime: str | None = None,
         provider: str | None = None,
         fallback: bool | None = None,
+        exact: bool | None = None,
     ) -> None:
         clock = Clock()
         settings = Settings.load(
             device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
             trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime, provider=provider,
+            exact=exact,
         )  # fmt: skip
         source = _source(model)
         given = opened_if_program(source, settings)
-        if given is not None and (program is not None or shapes or outputs):
+        if given is not None and (program is not None or shapes or outputs or exact):
             raise InputError(
-                f"{given.name} is a compiled program; `program`, `shapes` and `outputs` go with a model. "
+                f"{given.name} is a compiled program; `program`, `shapes`, `outputs` and `exact` go with a model. "
                 "Give the model first, or leave them out"
             )
         clock.mark("settings")
@@ -187,7 +202,7 @@ def request_for(
 
 def compile_options(settings: Settings, shapes: Shapes | None, outputs: Sequence[str] = ()) -> Pairs:
     """What else than model and device decides what is compiled: input shapes, outputs that replace the model's,
-    and what may run it; nothing where all is as usual.
+    what may run it, and whether Winograd's method is forbidden; nothing where all is as usual.
     """
     pairs = [(f"shape.{name}", ",".join(map(str, shape))) for name, shape in (shapes or {}).items()]
     if outputs:
@@ -196,6 +211,8 @@ def compile_options(settings: Settings, shapes: Shapes | None, outputs: Sequence
         pairs.append(("runtime", settings.runtime))
     if settings.provider:
         pairs.append(("provider", settings.provider))
+    if settings.exact:
+        pairs.append(("exact", "true"))
     return tuple(sorted(pairs))
 
 
@@ -246,6 +263,8 @@ def compile_model(
     jobs: int | None = None,
     store: bool | None = None,
     progress: Progress | None = None,
+    exact: bool | None = None,
+    tune: float = 0.0,
 ) -> Path:
     """Compile a model for one device or several and write the compiled program.
 
@@ -255,7 +274,8 @@ def compile_model(
         device: as for `Runtime`, or several of them: the file then serves each.
         bake: put the weights inside; otherwise the file needs the model beside it, and the prepacked
             weights are kept in the store.
-        shapes, outputs, jobs, store, progress: as for `Runtime`.
+        shapes, outputs, jobs, store, progress, exact: as for `Runtime`.
+        tune: seconds for each device in which what is fastest there is measured first, as by `tune_model`.
 
     Raises:
         InputError: the model is a compiled program already, or ``output`` is a model.
@@ -263,10 +283,61 @@ def compile_model(
         ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
     """
     several = [device] if device is None or isinstance(device, (str, Device)) else list(device)
-    settings = Settings.load(store=store, jobs=jobs)
+    settings = Settings.load(store=store, jobs=jobs, exact=exact)
     devices = [one if isinstance(one, Device) else find(one or settings.device) for one in several]
-    compile_for(devices, model, output, settings, bake=bake, shapes=shapes, outputs=outputs, progress=progress)
+    compile_for(
+        devices, model, output, settings, bake=bake, shapes=shapes, outputs=outputs, progress=progress, tune=tune
+    )
     return Path(output)
+
+
+def tune_model(
+    model: str | Path | bytes,
+    budget: float = 60.0,
+    *,
+    device: str | Device | None = None,
+    program: str | Path | None = None,
+    shapes: Shapes | None = None,
+    outputs: Sequence[str] = (),
+    jobs: int | None = None,
+    store: bool | None = None,
+    runtime: str | None = None,
+    provider: str | None = None,
+    exact: bool | None = None,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+) -> Summary:
+    """Measure what is fastest for a model on a device, and compile the model so.
+
+    What was measured is kept in the store, and not measured again.  An interrupt loses nothing of it.
+
+    Args:
+        budget: seconds to spend on measuring, about.
+        watch: called with how far it is, a `mace_cl.tune.search.State`.
+        model, device, program, shapes, outputs, jobs, store, runtime, provider, exact, progress: as for `Runtime`.
+
+    Raises:
+        InputError: the model is a compiled program, or the budget is not positive.
+        StorageError: the records can't be written.
+        ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
+    """
+    settings = Settings.load(
+        device=None if isinstance(device, Device) else device, store=store, jobs=jobs, runtime=runtime,
+        provider=provider, exact=exact,
+    )  # fmt: skip
+    source = _source(model)
+    if opened_if_program(source, settings) is not None:
+        raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
+    if not budget > 0:
+        raise InputError(f"a budget of {budget} s is none; give a number of seconds above 0")
+    chosen = device if isinstance(device, Device) else find(settings.device)
+    request = request_for(source, None, chosen, settings, program, shapes, progress, outputs=outputs)
+    from mace_cl import compiler
+
+    summary = compiler.tune(request, compiler.choices_for(chosen, settings), budget, watch)
+    executor, _ = renew(request)
+    executor.close()
+    return summary
 
 
 @dataclass(frozen=True)
@@ -289,8 +360,13 @@ def compile_for(
     shapes: Shapes | None = None,
     outputs: Sequence[str] = (),
     progress: Progress | None = None,
+    tune: float = 0.0,
+    watch: Watch | None = None,
 ) -> list[Compiled]:
-    """As `compile_model`; tells what was made.  The file is written when all devices are done."""
+    """As `compile_model`; tells what was made.  The file is written when all devices are done.
+
+    ``watch`` is called with how far the tuning is.
+    """
     from mace_cl import compiler
     from mace_cl.program.edit import add_target, strip
 
@@ -303,8 +379,12 @@ def compile_for(
     for device in devices:
         begin = time.perf_counter()
         request = Request(source, identity, options, shapes, path, device, settings, progress, outputs=tuple(outputs))
+        choices = compiler.choices_for(device, settings)
+        if tune:
+            compiler.tune(request, choices, tune, watch)
         prepared = compiler.prepare(
-            source, device, shapes, progress, outputs=outputs, runtime=settings.runtime, provider=settings.provider
+            source, device, shapes, progress, outputs=outputs, runtime=settings.runtime,
+            provider=settings.provider, choices=choices,
         )
         target, built = compiler.build(prepared, device, settings.jobs, progress)
         provenance = (*target.provenance, ("because", "compile"))

@@ -13,6 +13,7 @@
 | guard        | MACE_CL_GUARD        | ``guard``          | true                                           |
 | runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
 | provider     | MACE_CL_PROVIDER     | ``provider``       | none: ONNX Runtime's CPU provider              |
+| exact        | MACE_CL_EXACT        | ``exact``          | false: Winograd's method where it is faster    |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -54,7 +55,8 @@ class Settings:
     another driver: "strict" compiles anew, "same-gpu" keeps it if it still answers its golden vectors.
     ``guard`` tries binaries that are not yet proven on this device and driver in a child process first.
     ``runtime`` says what may run a model: one of `RUNTIMES`.  ``provider`` names the execution provider of
-    ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".
+    ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".  ``exact`` keeps
+    to kernels that add products in the order of a plain convolution.
     """
 
     device: str | None
@@ -68,6 +70,7 @@ class Settings:
     guard: bool = True
     runtime: str = "gpu+cpu"
     provider: str | None = None
+    exact: bool = False
 
     @classmethod
     def load(
@@ -84,6 +87,7 @@ class Settings:
         guard: bool | None = None,
         runtime: str | None = None,
         provider: str | None = None,
+        exact: bool | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -97,7 +101,7 @@ class Settings:
         arguments: dict[str, object] = {
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
             "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
-            "runtime": runtime, "provider": provider,
+            "runtime": runtime, "provider": provider, "exact": exact,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
@@ -122,6 +126,7 @@ class Settings:
             guard=found.get("guard", True),
             runtime=found.get("runtime", RUNTIMES[0]),
             provider=found.get("provider"),
+            exact=found.get("exact", False),
         )
 
 
@@ -204,6 +209,7 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "guard": _flag,
     "runtime": _runtime,
     "provider": _text,
+    "exact": _flag,
 }
 
 

@@ -39,7 +39,7 @@ from mace_cl.program.store import Store
 from mace_cl.request import Found, Request, proofs
 from mace_cl.runtime.executor import Executor
 
-__all__ = ["foresee", "start"]
+__all__ = ["foresee", "renew", "start"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -101,6 +101,26 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
             _check_use(request, found, decision)
         make = _from_sources if request.model is None else _from_model
         return make(request, mine, found, decision)
+
+
+def renew(request: Request) -> tuple[Executor, Decision]:
+    """As `start` with a model, but a program of other choices than tuning records now give is compiled anew."""
+    from mace_cl import compiler
+
+    path = place_of(request, None)
+    found = look(path, request)
+    decision = _decide(request, found, _weights(request, found))
+    if decision.target is not None and isinstance(found, Opened) and request.model is not None:
+        prepared = compiler.prepare(
+            request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
+            runtime=request.settings.runtime, provider=request.settings.provider,
+            choices=compiler.choices_for(request.device, request.settings),
+        )  # fmt: skip
+        if prepared.schedule != found.program.targets[decision.target].schedule:
+            sentence = f"{found.name}: tuning has found faster kernels since it was made; they are compiled."
+            with alone(request, path) as mine:
+                return _from_model(request, mine, found, Decision("compile", "tuned", sentence))
+    return start(request, None)
 
 
 def _check_use(request: Request, found: Found, decision: Decision) -> None:
@@ -258,6 +278,7 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     prepared = compiler.prepare(
         request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
         runtime=request.settings.runtime, provider=request.settings.provider,
+        choices=compiler.choices_for(request.device, request.settings),
     )  # fmt: skip
     request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):

@@ -49,9 +49,9 @@ LAYERS: dict[str, set[str]] = {
 
 LATER = (
     "foreign",
+    "request",
     "compiler",
     "onnx_backend",
-    "request",
     "loading",
     "keeping",
     "start",

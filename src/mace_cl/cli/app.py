@@ -22,6 +22,7 @@ from mace_cl.cli import (
     program_seal,
     run,
     store,
+    tune,
     why,
 )
 from mace_cl.cli import compile as compile_
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         program_edit,
         program_seal,
         mace,
+        tune,
         store,
         devices,
     )

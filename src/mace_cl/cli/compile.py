@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_verb, shapes
+from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_tune, add_verb, shapes
 from mace_cl.tools.common import PROGRAM_NAME
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--bake", action="store_true", help="put the weights inside; the file then runs alone")
     add_device(parser, repeatable=True)
     add_compile_options(parser)
+    add_tune(parser)
     add_json(parser)
     add_quiet(parser)
 
@@ -56,6 +57,9 @@ def _run(options: argparse.Namespace) -> None:
             jobs=options.jobs,
             store=options.store,
             progress=progress,
+            exact=options.exact,
+            tune=options.tune,
+            watch=progress.watch,
         )
         result = compile.run(args)
     if options.json:
@@ -67,6 +71,7 @@ def _run(options: argparse.Namespace) -> None:
         rows.append(("for", f"{target.device}, in {seconds_(target.seconds)}"))
         rows += [("slowest", what) for what in _slowest(target)[:3]]
         rows.append(("checked by", target.oracle))
+        rows += list(target.tuned.items())
         if target.safe_kernels:
             rows.append(("without optimisation", target.safe_kernels))
     print_lines([*rows, ("in", seconds_(result.seconds))])

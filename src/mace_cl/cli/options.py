@@ -10,11 +10,14 @@ __all__ = [
     "Verbs",
     "add_compile_options",
     "add_device",
+    "add_exact",
     "add_graph_options",
     "add_json",
     "add_quiet",
+    "add_tune",
     "add_verb",
     "count",
+    "seconds",
     "shapes",
 ]
 
@@ -92,6 +95,35 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
         help="the execution provider of ONNX Runtime for the host's part: QNN, NNAPI, XNNPACK, CoreML, …; "
         "default: its CPU provider",
     )  # fmt: skip
+
+
+def add_exact(parser: argparse.ArgumentParser) -> None:
+    """``exact``: True or None."""
+    parser.add_argument(
+        "--exact", action="store_const", const=True,
+        help="forbid Winograd's method, whose rounding errors are some times larger",
+    )  # fmt: skip
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """``tune``: seconds, 0 without; and ``exact``."""
+    parser.add_argument(
+        "--tune", type=seconds, default=0.0, metavar="TIME",
+        help="first measure what is fastest, for about this long: 60s, 2m; see `mace-cl tune`",
+    )  # fmt: skip
+    add_exact(parser)
+
+
+def seconds(text: str) -> float:
+    """``60``, ``60s``, ``1.5m`` or ``1h`` in seconds, at least a tenth."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    try:
+        found = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.1 <= found <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30s or 2m")
+    return found
 
 
 def _names(text: str) -> tuple[str, ...]:

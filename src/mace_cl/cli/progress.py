@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mace_cl.tune.search import State
 
 __all__ = ["Steps"]
+
+_SAY_SECONDS = 10.0
 
 
 class Steps:
@@ -17,6 +22,7 @@ class Steps:
         self._bar: Any = None
         self._task: Any = None
         self._what = ""
+        self._said = 0.0
 
     def __enter__(self) -> Steps:
         return self
@@ -42,6 +48,22 @@ class Steps:
                 self._bar.stop_task(self._task)
             self._task = self._bar.add_task(what, total=total)
         self._bar.update(self._task, completed=done, total=total)
+
+    def watch(self, state: State) -> None:
+        """How far a tuning is."""
+        if self._quiet:
+            return
+        saved = 100 * (1 - state.now / state.before) if state.before else 0.0
+        more = 100 * state.hope / state.now if state.now else 0.0
+        text = f"tuning: {state.measured} tried, {saved:.1f} % saved, {more:.1f} % hoped for, at {state.what}"
+        if not sys.stderr.isatty():
+            if state.elapsed >= self._said + _SAY_SECONDS:
+                self._said = state.elapsed
+                print(f"mace-cl: {text}, {state.left:.0f} s left", file=sys.stderr, flush=True)
+            return
+        done, total = round(state.elapsed), round(state.elapsed + state.left)
+        self("tuning", done, total)
+        self._bar.update(self._task, description=text, completed=done, total=total)
 
 
 def _bar() -> Any:

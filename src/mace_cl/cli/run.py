@@ -14,6 +14,7 @@ from mace_cl.cli.options import (
     add_device,
     add_json,
     add_quiet,
+    add_tune,
     add_verb,
     count,
     shapes,
@@ -67,6 +68,7 @@ def add_to(verbs: Verbs) -> None:
     )
     add_device(parser)
     add_compile_options(parser)
+    add_tune(parser)
     parser.add_argument("--repeat", type=count, default=0, metavar="N", help="run N more times and show the latency")
     parser.add_argument("--timings", action="store_true", help="show how long each step of the start took")
     parser.add_argument(
@@ -125,6 +127,9 @@ def _run(options: argparse.Namespace) -> None:
             where=options.where,
             jobs=options.jobs,
             progress=progress,
+            exact=options.exact,
+            tune=options.tune,
+            watch=progress.watch,
         )
         before = time.perf_counter() - STARTED
         result = run.run(args)

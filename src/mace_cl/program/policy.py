@@ -14,6 +14,7 @@ The codes are the same in logs, in ``--json`` and in the documentation (docs/pro
     engine-changed  compile  made by other code than this
     device-missing  compile  holds nothing for this device
     driver-changed  compile  made for this device under another driver
+    tuned           compile  tuning has found faster kernels since the program was made
     no-weights      compile  the weights are neither inside nor at hand
     no-binaries     compile  holds this device's kernels as sources only
 

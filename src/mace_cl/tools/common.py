@@ -12,8 +12,9 @@ from mace_cl.errors import StorageError
 
 if TYPE_CHECKING:
     from mace_cl.device import Device
+    from mace_cl.program.program import Target
 
-__all__ = ["PROGRAM_NAME", "DeviceName", "Preprocessing", "Progress", "check_writable"]
+__all__ = ["PROGRAM_NAME", "DeviceName", "Preprocessing", "Progress", "check_writable", "tuned"]
 
 PROGRAM_NAME = "mace-cl-compiled-program.bin"
 
@@ -51,6 +52,17 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
     layout: Literal["nchw", "nhwc"] | None = None
     color: Literal["rgb", "bgr", "gray"] | None = None
+
+
+def tuned(target: Target) -> dict[str, str]:
+    """How many choices in a part come from tuning records, by kind and rung of the ladder; see docs/tuning.md."""
+    found = {}
+    for name, value in target.provenance:
+        if name.startswith("tuned, "):
+            found[name] = f"{len(value.split(', '))} of {len(target.schedule.kernels)} kernels' parameters"
+        elif name.startswith("algorithms, "):
+            found[name] = f"those of {value} convolutions"
+    return found
 
 
 def check_writable(path: Path) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.tools.common import PROGRAM_NAME, DeviceName, Progress, check_writable
+from mace_cl.tools.common import PROGRAM_NAME, DeviceName, Progress, check_writable, tuned
 
 if TYPE_CHECKING:
     from mace_cl.engine import Compiled
+    from mace_cl.tune.search import State
 
 __all__ = ["CompileArgs", "CompileResult", "CompiledTarget", "CompiledUnit", "run"]
 
@@ -31,6 +32,9 @@ class CompileArgs:
     jobs: int | None = None
     store: bool | None = None
     progress: Progress | None = None
+    exact: bool | None = None
+    tune: float = 0.0
+    watch: Callable[[State], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,15 @@ class CompiledUnit:
 
 @dataclass(frozen=True)
 class CompiledTarget:
-    """What was made for one device; ``oracle`` gave the golden outputs, ``seconds`` include the self-check."""
+    """What was made for one device; ``oracle`` gave the golden outputs, ``seconds`` include the self-check.
+
+    ``tuned`` tells by rung of the ladder how many kernels' parameters and convolutions' algorithms are tuned.
+    """
 
     device: DeviceName
     oracle: str
     safe_kernels: str
+    tuned: dict[str, str]
     units: tuple[CompiledUnit, ...]
     seconds: float
 
@@ -65,7 +73,10 @@ class CompiledTarget:
             each = dict(zip(kernels, unit.each, strict=bool(unit.each)))
             units.append(CompiledUnit(kernels, len(unit.binary), unit.seconds, each))
         said = dict(made.target.provenance)
-        return cls(DeviceName.of(made.device), said["oracle"], said.get("safe kernels", ""), tuple(units), made.seconds)
+        return cls(
+            DeviceName.of(made.device), said["oracle"], said.get("safe kernels", ""), tuned(made.target), tuple(units),
+            made.seconds,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,15 @@ def run(args: CompileArgs) -> CompileResult:
     from mace_cl.engine import compile_for
     from mace_cl.settings import Settings
 
-    settings = Settings.load(store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider)
+    settings = Settings.load(
+        store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider, exact=args.exact
+    )
     alone = len(args.devices) < 2
     devices = [find(spec, alone=alone) for spec in args.devices or (settings.device,)]
     made = compile_for(
         devices, args.model, args.output, settings,
         bake=args.bake, shapes=args.shapes or None, outputs=args.outputs, progress=args.progress,
+        tune=args.tune, watch=args.watch,
     )  # fmt: skip
     size = args.output.stat().st_size
     targets = tuple(map(CompiledTarget.of, made))

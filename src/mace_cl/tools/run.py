@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mace_cl.program.inspect import PortView
     from mace_cl.program.policy import Decision
     from mace_cl.schedule import Place, Port
+    from mace_cl.tune.search import State
 
 __all__ = ["Latency", "OutputView", "RunArgs", "RunResult", "Score", "run"]
 
@@ -51,6 +52,9 @@ class RunArgs:
     where: bool = False
     jobs: int | None = None
     progress: Progress | None = None
+    exact: bool | None = None
+    tune: float = 0.0
+    watch: Callable[[State], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def run(args: RunArgs) -> RunResult:
     """
     begin = time.perf_counter()
     from mace_cl.device import find
-    from mace_cl.engine import Runtime
+    from mace_cl.engine import Runtime, tune_model
     from mace_cl.settings import Settings
     from mace_cl.tools import tensors
 
@@ -126,16 +130,25 @@ def run(args: RunArgs) -> RunResult:
             "--input NAME=FILE, or --random for random numbers"
         )
     settings = Settings.load(
-        device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider
-    )
+        device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider,
+        exact=args.exact,
+    )  # fmt: skip
     timings = {"imports": time.perf_counter() - begin}
     before = time.perf_counter()
     device = find(settings.device, alone=True)
     found = time.perf_counter() - before
+    if args.tune:
+        tune_model(
+            args.model, args.tune, program=args.program, device=device, store=settings.store,
+            shapes=args.shapes or None, outputs=args.model_outputs, jobs=settings.jobs,
+            runtime=settings.runtime, provider=settings.provider, exact=args.exact,
+            progress=args.progress, watch=args.watch,
+        )  # fmt: skip
+        timings["tuning"] = time.perf_counter() - before - found
     with Runtime(
         args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
         outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress, runtime=settings.runtime,
-        provider=settings.provider,
+        provider=settings.provider, exact=args.exact,
     ) as runtime:  # fmt: skip
         timings |= runtime.timings
         timings["device"] = found

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.device import find
+from mace_cl.device import find_same
 from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, MaceClError
 from mace_cl.runtime.build import build_source
@@ -178,9 +178,7 @@ class _Station:
     def __init__(self, request: Mapping[str, Any]) -> None:
         import pyopencl as cl
 
-        device = find(request["device"], alone=True)
-        if device.signature.digest() != request["signature"]:
-            raise DeviceError(f"another device answers to {request['device']!r} in a new process: {device.name}")
+        device = find_same(request["device"], request["signature"])
         self._cl, self._device = cl, device
         self._context = cl.Context([device.handle])  # type: ignore[list-item]
         self._queue = cl.CommandQueue(self._context, properties=cl.command_queue_properties.PROFILING_ENABLE)

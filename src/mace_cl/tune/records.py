@@ -21,7 +21,7 @@ from mace_cl.tune.space import Space, digest, legal, read_problem, read_traits, 
 
 __all__ = [
     "RUNGS", "VERDICTS", "Place", "Record", "Records", "described", "key_of", "parse", "place_of", "read_strictly",
-    "records_path",
+    "records_path", "rung_of",
 ]  # fmt: skip
 
 logger = logging.getLogger("mace_cl")
@@ -208,7 +208,7 @@ class Records:
         candidates = self._best.get(key_of(problem), []) if self._best else []
         for rung in RUNGS[:-1]:
             for record in reversed(candidates):
-                if _rung(record.place, place) == rung and record.kernels == digest(problem.family):
+                if rung_of(record.place, place) == rung and record.kernels == digest(problem.family):
                     parameters = legal(problem, dict(record.parameters), traits)
                     if parameters is not None:
                         return parameters, rung
@@ -229,7 +229,8 @@ class Records:
         return list(found.values())
 
 
-def _rung(theirs: Place, ours: Place) -> str:
+def rung_of(theirs: Place, ours: Place) -> str:
+    """The rung of `RUNGS` on which a record made at one place serves another."""
     if theirs == ours:
         return "device"
     if theirs.architecture == ours.architecture:

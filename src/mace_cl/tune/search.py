@@ -276,9 +276,9 @@ class _Tuning:
                 return
             heads = [queue.pop(0) if queue else None for queue in queues]
             self._load_references(heads)
-            for task in heads:
-                if task is not None and not task.dead:
-                    self._look(task)
+            for head in heads:
+                if head is not None and not head.dead:
+                    self._look(head)
 
     def _load_references(self, tasks: Sequence[_Task | None]) -> None:
         """Have the rule's choice, which answers are compared with, and the incumbent loaded, a task per worker."""
