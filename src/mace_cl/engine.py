@@ -383,8 +383,14 @@ def compile_for(
         if tune:
             compiler.tune(request, choices, tune, watch)
         prepared = compiler.prepare(
-            source, device, shapes, progress, outputs=outputs, runtime=settings.runtime,
-            provider=settings.provider, choices=choices,
+            source,
+            device,
+            shapes,
+            progress,
+            outputs=outputs,
+            runtime=settings.runtime,
+            provider=settings.provider,
+            choices=choices,
         )
         target, built = compiler.build(prepared, device, settings.jobs, progress)
         provenance = (*target.provenance, ("because", "compile"))

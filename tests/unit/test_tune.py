@@ -25,7 +25,7 @@ from mace_cl.tune.search import Choices, State, Summary, judge, tune
 from mace_cl.tune.space import FAMILIES, Convolution, Space, digest, legal, name, read_problem, shape
 from problems import PROBLEMS, RELU, TRAITS
 
-CONV = Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RELU)
+CONV = Conv2D(4, 1, (8, 8), Window((20, 20), (20, 20), (3, 3), pads=(1, 1)), epilogue=RELU)
 HERE = Place("maker", "device", "1.0", "CL 3.0", "cpu, 16 floats wide")
 ALIKE = replace(HERE, vendor="other", name="device 2")
 RELATED = replace(HERE, name="device 3", architecture="cpu, 8 floats wide")
@@ -65,7 +65,7 @@ class TestSpace:
             assert legal(CONV, wrong, TRAITS) is None
 
     def test_names(self) -> None:
-        assert name(CONV) == "conv2d 3x3 8→8 @6x6"
+        assert name(CONV) == "conv2d 3x3 8→8 @20x20"
         assert name(MatMul(8, (2,), ((4,), (0,)), (9, 8, 16))) == "matmul 2x9x8x16"
 
     def test_every_family_has_its_files(self) -> None:
@@ -76,7 +76,8 @@ class TestLadder:
     def test_rungs(self) -> None:
         records = Records(None)
         assert records.find(CONV, TRAITS, HERE) is None
-        for place, rung, number in ((ALIEN, None, 0), (RELATED, "vendor", 1), (ALIKE, "architecture", 2), (HERE, "device", 3)):
+        rungs = (ALIEN, None), (RELATED, "vendor"), (ALIKE, "architecture"), (HERE, "device")
+        for number, (place, rung) in enumerate(rungs):
             records.add(record(spaced(CONV, number), place))
             wanted = None if rung is None else (spaced(CONV, number), rung)
             assert records.find(CONV, TRAITS, HERE) == wanted
@@ -320,7 +321,7 @@ class Bench:
         self.held[worker].discard(name)
 
 
-SMALL = Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (5, 5), pads=(2, 2)))
+SMALL = Conv2D(4, 1, (8, 8), Window((20, 20), (20, 20), (5, 5), pads=(2, 2)))
 """Winograd's method can't compute it."""
 
 
@@ -382,7 +383,7 @@ class TestSearch:
         assert tuned(Bench(bench.times), Records(None), 0.0).measured == 0
 
     def test_the_hottest_first(self) -> None:
-        hot, cold = replace(SMALL, batch=1), replace(SMALL, window=Window((3, 3), (3, 3), (5, 5), pads=(2, 2)))
+        hot, cold = replace(SMALL, batch=1), replace(SMALL, window=Window((10, 10), (10, 10), (5, 5), pads=(2, 2)))
         bench = Bench(lambda name: 1e-3 if name.startswith("0:") else 1e-6)
         bench.workers = 1
         records = Records(None)
@@ -403,12 +404,12 @@ class TestSearch:
 
     def test_a_wrong_answer_never_wins(self) -> None:
         def ends(name: str) -> Loaded:
-            return Loaded("", 1.0, difference=0.1 if tile_of(name) == 2 else 1e-7)
+            return Loaded("", 1.0, difference=0.1 if tile_of(name) == 4 else 1e-7)
 
         records = Records(None)
-        found = tuned(Bench(lambda name: 1e-3 * (1 + abs(tile_of(name) - 2)), ends), records)
+        found = tuned(Bench(lambda name: 1e-3 * (1 + abs(tile_of(name) - 4)), ends), records)
         assert found.verdicts["wrong"] > 0
-        assert (records.find(SMALL, TRAITS, HERE) or ({}, ""))[0]["tile"] != 2
+        assert (records.find(SMALL, TRAITS, HERE) or ({}, ""))[0]["tile"] != 4
 
     def test_what_is_faster_by_chance_is_refused(self) -> None:
         """The same time for all, with noise: nothing may win."""

@@ -118,7 +118,7 @@ def parse(line: str, *, thorough: bool = True) -> Record:
     place = said["place"]
     if not isinstance(place, dict) or set(place) != {field.name for field in fields(Place)}:
         raise ValueError("place: needs the fields " + ", ".join(field.name for field in fields(Place)))
-    for name, text in (*place.items(), *((name, said[name]) for name in ("verdict", "kernels", "date"))):
+    for name, text in (*place.items(), *((name, said[name]) for name in ("family", "verdict", "kernels", "date"))):
         if not isinstance(text, str) or len(text) > _MOST_TEXT or not text.isprintable():
             raise ValueError(f"{name}: is no text of at most {_MOST_TEXT} printable characters")
     if said["verdict"] not in VERDICTS:
@@ -133,7 +133,7 @@ def parse(line: str, *, thorough: bool = True) -> Record:
         raise ValueError("parameters: are no whole numbers by name")
     traits = read_traits(said["traits"])
     if thorough:
-        problem = read_problem(said["family"] if isinstance(said["family"], str) else "", said["problem"])
+        problem = read_problem(said["family"], said["problem"])
         try:
             fits = legal(problem, parameters, traits) is not None
         except (ArithmeticError, LookupError, TypeError) as error:

@@ -60,6 +60,7 @@ FAMILIES: Mapping[str, tuple[type, tuple[str, ...]]] = MappingProxyType(
 )
 """What is tuned: the class of its problems, and the files whose text the records speak of."""
 
+_LAYOUTS = ("blocked", "nchw", "nhwc")
 _LEFT_OUT = ("epilogue", "bias")
 _MOST = 1 << 31
 _MOST_WORDS = 64
@@ -160,6 +161,6 @@ def _read(hint: Any, given: object, where: str) -> Any:
         return given
     if hint is bool and type(given) is bool:
         return given
-    if hint is str and type(given) is str and given.isidentifier() and len(given) <= _MOST_WORDS:
+    if hint is str and given in _LAYOUTS:
         return given
     raise ValueError(f"{where}: {given!r} is no {getattr(hint, '__name__', hint)} in range")
