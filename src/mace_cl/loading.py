@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from mace_cl.errors import DeviceError, HostError, MaceClError
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target, Unit
 from mace_cl.request import Request
-from mace_cl.runtime.build import build_source, load_binary
+from mace_cl.runtime.build import build_source, load_units
 from mace_cl.runtime.executor import Executor
 
 __all__ = ["Checked", "Constants", "checked", "constants_of", "load", "prove"]
@@ -28,26 +29,45 @@ Constants = NDArray[np.uint8]
 
 
 def load(request: Request, opened: Opened, target: Target, weights: memoryview | None) -> Executor:
-    """The warm path: sections are checked in a second thread while the device is set up."""
-    failures: list[MaceClError] = []
-
-    def verify() -> None:
-        try:
-            opened.verify()
-        except MaceClError as error:
-            failures.append(error)
-
-    checking = threading.Thread(target=verify)
-    checking.start()
+    """The warm path: checksums are compared in other threads, the weights' until the executor is ready."""
+    code, constants = _meanwhile(opened.verify_code), _meanwhile(opened.verify_constants)
     try:
         context = _context(request.device)
         request.clock.mark("context")
     finally:
-        checking.join()
+        code()
+    if target.schedule.hosts:  # ONNX Runtime may read its constants at once
+        constants()
     request.clock.mark("checksums")
-    if failures:
-        raise failures[0]
-    return _executor(request, target, constants_of(target, weights), context)
+    executor = _executor(request, target, constants_of(target, weights), context)
+    try:
+        constants()
+    except MaceClError:
+        executor.close()
+        raise
+    request.clock.mark("checksums")
+    return executor
+
+
+def _meanwhile(check: Callable[[], None]) -> Callable[[], None]:
+    """Begin a check in another thread; what is returned waits for it, and raises what it found."""
+    failures: list[MaceClError] = []
+
+    def work() -> None:
+        try:
+            check()
+        except MaceClError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+
+    def wait() -> None:
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    return wait
 
 
 def prove(request: Request, opened: Opened, number: int, weights: memoryview | None) -> dict[str, Any]:
@@ -164,10 +184,7 @@ def _context(device: Device) -> Any:
 
 def _executor(request: Request, target: Target, constants: Constants, context: Any) -> Executor:
     device, schedule = request.device, target.schedule
-    programs = []
-    for unit in target.units:
-        assert unit.binary is not None, "a part without binaries is compiled first"
-        programs.append((unit.kernels, load_binary(context, device, unit.binary, schedule.build_options)))
+    programs = load_units(context, device, schedule, target.units)
     request.clock.mark("load")
     executor = Executor(device, context, schedule, programs, constants)
     request.clock.mark("set-up")

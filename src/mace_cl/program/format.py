@@ -120,11 +120,22 @@ class Scanned:
         Raises:
             DamagedError: naming the first section that is not what was written, and its offset.
         """
+        self.verify_code()
+        self.verify_constants()
+
+    def verify_code(self) -> None:
+        """As `verify`, but for the constants, which are most of a file and which nothing reads before a run."""
         for number, section in enumerate(self.manifest.sections):
-            if section.kind != pb.KIND_SOURCE and not section.nonce:
+            if section.kind not in (pb.KIND_SOURCE, pb.KIND_CONSTANTS) and not section.nonce:
                 _check_section(self.name, self.view, number, section)
             if section.kind == pb.KIND_BINARY:
                 self._check_hash(number)
+
+    def verify_constants(self) -> None:
+        """As `verify`, but the constants alone."""
+        for number, section in enumerate(self.manifest.sections):
+            if section.kind == pb.KIND_CONSTANTS and not section.nonce:
+                _check_section(self.name, self.view, number, section)
 
     def verify_hashes(self) -> None:
         """Compare the SHA-256 of every section: no accident, and no one who altered a section, gets past it.
@@ -146,9 +157,9 @@ class Scanned:
 class Opened(Scanned):
     """A scanned file and the program in it.
 
-    ``program``'s binaries and constants are views of the file (no copy, unless they are encrypted) that
-    must not reach a driver before `verify` has returned and `mace_cl.program.seal.admit` has agreed.
-    The views keep the file mapped.
+    ``program``'s binaries and constants are views of the file (no copy, unless they are encrypted).  Binaries
+    must not reach a driver, nor constants a kernel, before `verify` has returned and
+    `mace_cl.program.seal.admit` has agreed.  The views keep the file mapped.
     """
 
     program: Program

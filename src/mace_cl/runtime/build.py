@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from mace_cl.device import quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
+from mace_cl.program.program import Unit
 from mace_cl.schedule import Schedule
 
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Progress", "build_here", "build_source", "load_binary"]
+__all__ = ["Progress", "build_here", "build_source", "load_units"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -35,7 +39,8 @@ def build_source(
     source = "\n".join(schedule.kernels[index].source for index in kernels)
     try:
         options = f"{schedule.build_options} {SAFE_OPTION}" if safe else schedule.build_options
-        return _built(pyopencl.Program(context, source), options)
+        with _quiet():
+            return _built(pyopencl.Program(context, source), options)
     except pyopencl.Error as error:
         names = ", ".join(schedule.kernels[index].name for index in kernels)
         raise BuildError(
@@ -57,29 +62,51 @@ def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequ
     return context, [(kernels, build_source(context, schedule, kernels))] if kernels else []
 
 
-def _built(program: pyopencl.Program, options: str) -> pyopencl.Program:
-    """Build without pyopencl's own cache, and without its warning when a compiler says that all went well."""
+def load_units(
+    context: pyopencl.Context, device: Device, schedule: Schedule, units: Sequence[Unit]
+) -> list[tuple[Sequence[int], pyopencl.Program]]:
+    """Program objects, as an executor takes them, from the binaries that the driver gave out earlier.
+
+    A driver whose binaries are complete links them when they are built and when the first kernel is made:
+    there units are loaded at the same time.
+
+    Raises:
+        BuildError: the driver refused a binary.
+    """
+    import pyopencl
+
+    def load(unit: Unit) -> pyopencl.Program:
+        assert unit.binary is not None, "a part without binaries is compiled, not loaded"
+        try:
+            program = pyopencl.Program(context, [device.handle], [bytes(unit.binary)])  # type: ignore[list-item]
+            _built(program, schedule.build_options)
+            if together:
+                with suppress(pyopencl.LogicError):  # a kernel that is missing is the executor's to tell
+                    pyopencl.Kernel(program, schedule.kernels[unit.kernels[0]].name)
+            return program
+        except pyopencl.Error as error:
+            raise BuildError(f"the driver of {device.name} refused the compiled binary: {error}") from error
+
+    together = len(units) > 1 and not quirk_for(device).binary_after_first_run
+    with _quiet():
+        if not together:
+            return [(unit.kernels, load(unit)) for unit in units]
+        with ThreadPoolExecutor(len(units)) as pool:
+            return list(zip([unit.kernels for unit in units], pool.map(load, units), strict=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning when a compiler says that all went well; not for several threads at once."""
     import pyopencl
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pyopencl.CompilerWarning)
-        # False turns off the cache, though the annotation says str
-        done: pyopencl.Program = program.build(options=options.split(), cache_dir=False)  # type: ignore[arg-type]
+        yield
+
+
+def _built(program: pyopencl.Program, options: str) -> pyopencl.Program:
+    """Build without pyopencl's own cache."""
+    # False turns off the cache, though the annotation says str
+    done: pyopencl.Program = program.build(options=options.split(), cache_dir=False)  # type: ignore[arg-type]
     return done
-
-
-def load_binary(
-    context: pyopencl.Context, device: Device, binary: bytes | memoryview, options: str
-) -> pyopencl.Program:
-    """Make a program object from what the driver gave out earlier.
-
-    Raises:
-        BuildError: the driver refused the binary.
-    """
-    import pyopencl
-
-    try:
-        program = pyopencl.Program(context, [device.handle], [bytes(binary)])  # type: ignore[list-item]
-        return _built(program, options)
-    except pyopencl.Error as error:
-        raise BuildError(f"the driver of {device.name} refused the compiled binary: {error}") from error

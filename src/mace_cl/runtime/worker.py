@@ -18,7 +18,8 @@ import numpy as np
 from mace_cl.device import find_same, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, HostError, MaceClError
-from mace_cl.runtime.build import build_source, load_binary
+from mace_cl.program.program import Unit
+from mace_cl.runtime.build import build_source, load_units
 from mace_cl.runtime.child import Report
 from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor
@@ -87,7 +88,7 @@ def build(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
             device, context, schedule, kernels, program,
             lambda index, seconds: report({"kernel": index, "seconds": seconds}),
         )  # fmt: skip
-        again = load_binary(context, device, binary, schedule.build_options)
+        ((_, again),) = load_units(context, device, schedule, [Unit(tuple(kernels), binary)])
         for index in kernels:
             cl.Kernel(again, schedule.kernels[index].name)
         return {"binary": base64.b64encode(binary).decode()}
@@ -109,10 +110,7 @@ def prove(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
         constants = blobs[1] if target.constants is None else target.constants
         device = _device(request)
         context = cl.Context([device.handle])  # type: ignore[list-item]
-        programs = []
-        for unit in target.units:
-            assert unit.binary is not None, "a part without binaries is compiled, not tried"
-            programs.append((unit.kernels, load_binary(context, device, unit.binary, schedule.build_options)))
+        programs = load_units(context, device, schedule, target.units)
         executor = Executor(device, context, schedule, programs, np.frombuffer(constants, np.uint8))
         try:
             outputs = executor.run(golden_inputs(schedule.inputs))
