@@ -88,7 +88,7 @@ class GraphBuilder:
         values = [self._value(one or name + suffix) for one, suffix in zip(outputs, suffixes, strict=True)]
         given = {key: value for key, value in attributes.items() if value is not None}
         node = ir.node(op_type, list(inputs), attributes=given, domain=domain, outputs=values, name=name)
-        node.metadata_props["mace_cl.nodes"] = layer or name
+        node.metadata_props["mace_cl.layer"] = layer or name
         self._nodes[name] = node
         return values
 
@@ -192,7 +192,7 @@ def cut(model: ir.Model, outputs: Sequence[str], name: str) -> None:
     found: dict[str, ir.Value] = {}
     for node in graph:
         found.setdefault(str(node.name), node.outputs[0])
-        found.setdefault(node.metadata_props.get("mace_cl.nodes", ""), node.outputs[0])
+        found[node.metadata_props.get("mace_cl.layer", "")] = node.outputs[0]
     found |= {str(value.name): value for node in graph for value in node.outputs}
     unknown = [one for one in outputs if one not in found]
     if unknown:
