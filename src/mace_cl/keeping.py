@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mace_cl.program.cipher import Key
 
 __all__ = [
-    "alone", "check_no_model", "is_kept", "look", "place_beside", "place_of", "save", "save_weights", "signer",
-    "stamps_of", "stored_weights", "verified",
+    "alone", "check_no_model", "is_kept", "look", "looked_again", "place_beside", "place_of", "save", "save_weights",
+    "signer", "stamp_beside", "stored_weights", "verified",
 ]  # fmt: skip
 
 logger = logging.getLogger("mace_cl")
@@ -98,16 +98,27 @@ def check_no_model(path: Path) -> None:
         )
 
 
-def stamps_of(request: Request, path: Path | None, found: Found) -> list[tuple[int, int, int] | None]:
-    """Changes when the file, or what is kept beside it, is replaced."""
-    stamps: list[tuple[int, int, int] | None] = []
-    for one in (path, place_beside(request, found) if isinstance(found, Opened) else None):
-        try:
-            status = os.stat(one) if one is not None else None
-        except OSError:
-            status = None
-        stamps.append((status.st_ino, status.st_size, status.st_mtime_ns) if status else None)
-    return stamps
+def looked_again(request: Request, path: Path | None, given: Opened | None, found: Found) -> Found:
+    """``found`` itself, unless another process has replaced the file since it was read.
+
+    A given program stays where what is there now is none.
+    """
+    if path is None or (given is not None and path != Path(given.name)):
+        return found
+    later = look(path, request)
+    if isinstance(later, Opened):
+        return found if isinstance(found, Opened) and found.message() == later.message() else later
+    return found if given is not None or str(found) == str(later) else later
+
+
+def stamp_beside(request: Request, found: Found) -> tuple[int, int, int] | None:
+    """Changes when what is kept beside a program is replaced."""
+    path = place_beside(request, found) if isinstance(found, Opened) else None
+    try:
+        status = os.stat(path) if path is not None else None
+    except OSError:
+        status = None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else None
 
 
 @contextmanager

@@ -22,11 +22,12 @@ from mace_cl.keeping import (
     check_no_model,
     is_kept,
     look,
+    looked_again,
     place_beside,
     place_of,
     save,
     save_weights,
-    stamps_of,
+    stamp_beside,
     stored_weights,
     verified,
 )  # fmt: skip
@@ -83,7 +84,7 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
     """
     path = place_of(request, given)
     found = given or look(path, request)
-    stamps = stamps_of(request, path, found)
+    beside = stamp_beside(request, found)
     executor, decision = _attempt(request, found)
     if executor is not None:
         return executor, decision
@@ -92,9 +93,9 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
         logger.info("Nothing is kept, as the store is off: the next start compiles again.")
     with alone(request, path) as mine:
         # another process may have made it while this one waited
-        if mine is not None and stamps_of(request, mine, found) != stamps:
-            later = look(mine, request) if given is None or mine == Path(given.name) else given
-            found = later if given is None or isinstance(later, Opened) else given
+        later = looked_again(request, mine, given, found)
+        if later is not found or stamp_beside(request, found) != beside:
+            found = later
             executor, decision = _attempt(request, found)
             if executor is not None:
                 return executor, decision

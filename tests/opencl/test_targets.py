@@ -24,12 +24,14 @@ from mace_cl import Runtime, keeping
 from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.device.signature import Signature
+from mace_cl.engine import opened_if_program, request_for
 from mace_cl.errors import MaceClError
 from mace_cl.identity import engine_fingerprint
 from mace_cl.program.format import read, scan, write
 from mace_cl.program.program import Program, Target
 from mace_cl.program.proofs import Proofs, proof
 from mace_cl.settings import Settings
+from mace_cl.start import start
 from support import Array, case, difference, model_of
 
 NET = case(
@@ -157,6 +159,20 @@ def shared(path: Path) -> None:
     kinds = [int(section.kind) for section in sections]
     assert kinds.count(1) == len(sources)
     assert kinds.count(3) == len(weights)
+
+
+def test_a_part_that_another_process_added_after_the_file_was_read(
+    compiled: Program, tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, elsewhere = tmp_path / "net.bin", signed(compiled, device="Elsewhere")
+    write(elsewhere, path)
+    settings = Settings.load()
+    given = opened_if_program(path, settings)
+    write(replace(compiled, targets=(*elsewhere.targets, *compiled.targets)), path)
+    no_compiler(monkeypatch)
+    executor, decision = start(request_for(path, given, device, settings), given)
+    executor.close()
+    assert decision.code == "hit"
 
 
 def test_a_device_that_fails_leaves_no_file(model: Path, tmp_path: Path, device: Device) -> None:
