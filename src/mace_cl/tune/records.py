@@ -245,7 +245,7 @@ def _read(path: Path) -> list[Record]:
             logger.warning("%s is larger than %d bytes and is not used; remove it.", path, _MOST_BYTES)
             return []
         text = path.read_bytes().decode("ascii", "replace")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what has the store's place is told when a program is kept
         return []
     except OSError as error:
         logger.warning("%s: the tuning records can't be read (%s); parameters go by rule.", path, error.strerror)
