@@ -21,6 +21,7 @@ from mace_cl.ops import (
     pooling,
     reduction,
     resizing,
+    spatial,
 )
 from mace_cl.ops.builder import Builder
 
@@ -32,6 +33,7 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     (DOMAIN, "Elementwise"): elementwise.lower,
     (DOMAIN, "Host"): host.lower_host,
     (DOMAIN, "Linear"): convolution.lower_linear,
+    ("", "AffineGrid"): spatial.lower_affine_grid,
     ("", "AveragePool"): pooling.lower_pool,
     ("", "Cast"): pointwise.lower_cast,
     ("", "Col2Im"): columns.lower_col2im,
@@ -39,11 +41,13 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     ("", "Conv"): convolution.lower_conv,
     ("", "ConvTranspose"): convolution.lower_conv_transpose,
     ("", "DeformConv"): columns.lower_deform_conv,
+    ("", "DepthToSpace"): spatial.lower_depth_to_space,
     ("", "Expand"): movement.lower_expand,
     ("", "Gather"): movement.lower_gather,
     ("", "GlobalAveragePool"): pooling.lower_global_pool,
     ("", "GlobalLpPool"): pooling.lower_global_pool,
     ("", "GlobalMaxPool"): pooling.lower_global_pool,
+    ("", "GridSample"): spatial.lower_grid_sample,
     ("", "Identity"): movement.lower_reshape,
     ("", "InstanceNormalization"): normalization.lower_instance_norm,
     ("", "LayerNormalization"): normalization.lower_layer_norm,
@@ -51,6 +55,7 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     ("", "MatMul"): matmul.lower_matmul,
     ("", "LpPool"): pooling.lower_pool,
     ("", "MaxPool"): pooling.lower_pool,
+    ("", "MaxRoiPool"): spatial.lower_max_roi_pool,
     ("", "MaxUnpool"): pooling.lower_max_unpool,
     ("", "Pad"): resizing.lower_pad,
     ("", "ReduceMax"): reduction.lower_reduce,
@@ -60,8 +65,11 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
     ("", "ReduceSum"): reduction.lower_reduce,
     ("", "Reshape"): movement.lower_reshape,
     ("", "Resize"): resizing.lower_resize,
+    ("", "ReverseSequence"): spatial.lower_reverse_sequence,
+    ("", "RoiAlign"): spatial.lower_roi_align,
     ("", "Slice"): movement.lower_slice,
     ("", "Softmax"): normalization.lower_softmax,
+    ("", "SpaceToDepth"): spatial.lower_space_to_depth,
     ("", "Split"): movement.lower_split,
     ("", "Transpose"): movement.lower_transpose,
     ("", "Upsample"): resizing.lower_resize,
@@ -71,8 +79,8 @@ LOWERINGS: dict[tuple[str, str], Callable[[Builder, ir.Node], None]] = {
 TYPED: frozenset[tuple[str, str]] = frozenset({(DOMAIN, "Host")}) | frozenset(
     ("", name)
     for name in (
-        "Cast", "Col2Im", "Concat", "Expand", "Gather", "Identity", "MaxPool", "MaxUnpool", "Reshape", "Slice",
-        "Split", "Transpose",
+        "Cast", "Col2Im", "Concat", "DepthToSpace", "Expand", "Gather", "Identity", "MaxPool", "MaxUnpool", "Pad",
+        "Reshape", "Resize", "ReverseSequence", "RoiAlign", "Slice", "SpaceToDepth", "Split", "Transpose", "Upsample",
         *pointwise.POINTWISE,
     )
 )  # fmt: skip

@@ -16,7 +16,7 @@ from mace_cl.kernels.types import item_bytes
 from mace_cl.ops.builder import Builder
 from mace_cl.plan import Constant, Region
 
-__all__ = ["Term", "emit_map", "emit_result", "given", "index", "loops", "pointer", "table"]
+__all__ = ["Term", "emit_into", "emit_map", "emit_result", "given", "index", "loops", "pointer", "table"]
 
 
 class Term(NamedTuple):
@@ -49,9 +49,8 @@ def emit_result(
 ) -> None:  # fmt: skip
     """``body`` for each element of an output of the node, row-major; it assigns ``r``."""
     y = node.outputs[output]
-    dims = builder.shape(y)
-    target = builder.allocate(y, "nchw")
-    _emit(builder, node, op, reads, body, dims, target, builder.type(y), functions, work)
+    target, kind = builder.allocate(y, "nchw"), builder.type(y)
+    emit_into(builder, node, op, reads, body, builder.shape(y), target, kind=kind, functions=functions, work=work)
 
 
 def emit_map(
@@ -60,14 +59,15 @@ def emit_map(
 ) -> Region:  # fmt: skip
     """``body`` for each element of a new row-major tensor that is no value of the graph."""
     target = builder.scratch(f"{node.outputs[0].name}.{op}", math.prod(dims) * item_bytes(kind))
-    _emit(builder, node, op, reads, body, dims, target, kind, functions, work)
+    emit_into(builder, node, op, reads, body, dims, target, kind=kind, functions=functions, work=work)
     return target
 
 
-def _emit(
-    builder: Builder, node: ir.Node, op: str, reads: Sequence[Term], body: str, dims: Sequence[int], target: Region,
-    kind: str, functions: str, work: int,
+def emit_into(
+    builder: Builder, node: ir.Node, op: str, reads: Sequence[Term], body: str, dims: Sequence[int], target: Region, *,
+    kind: str = "float32", functions: str = "", work: int = 1,
 ) -> None:  # fmt: skip
+    """``body`` for each element of a row-major region."""
     operands = tuple(Operand(term.kind, term.access) for term in reads)
     problem = Map(op, tuple(dims), operands, Operand(kind, Access(contiguous(dims))), body, functions, work)
     builder.emit(problem, [term.operand for term in reads], target, node)
