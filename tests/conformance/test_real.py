@@ -139,3 +139,24 @@ def test_super_resolution(run: Run) -> None:
 def published(network: str, name: str) -> Array:
     array: Array = onnx.numpy_helper.to_array(onnx.load_tensor(FOLDER / network / name))
     return array
+
+
+def test_person_is_cut_out() -> None:
+    """MACE's own quantised network, through ONNX Runtime: the mask is the person of the photograph."""
+    import onnx_ir as ir
+    from PIL import Image
+
+    from mace_cl.frontends.read import load
+    from support import reference
+
+    model = load(FOLDER / "mace_people_segmentation" / "deeplab_v3_plus_mobilenet_v2_quant.pb")
+    with Image.open(FOLDER / "linzaer_rfb320" / "5.jpg") as photo:
+        pixels = np.asarray(photo.convert("RGB").resize((513, 513)), np.float32)
+    scores = reference(ir.serde.serialize_model(model), {"Input": pixels[None] / 127.5 - 1})["ResizeBilinear_1"]
+    assert scores.shape == (1, 513, 513, 2)
+    person = scores[0, ..., 1] > scores[0, ..., 0]
+    # one woman right of the middle, from the hair down to the lower edge (looked at)
+    assert 0.25 < person.mean() < 0.3
+    assert person[60:500, 250:330].mean() > 0.9
+    assert person[:, :80].mean() == 0
+    assert person[:30].mean() == 0

@@ -192,7 +192,7 @@ def test_bad_models(here: Path, folder: Path, capsys: pytest.CaptureFixture[str]
     unknown.graph.node[2].input[0] = "map"
     onnx.save(unknown, "unknown.onnx")
     for name, code, said in (
-        ("text", 3, "not a model of a format"),
+        ("text", 3, "not an ONNX model"),
         ("empty", 3, "the file is empty"),
         ("cut", 3, "not a model of a format"),
         ("old", 4, "opset 6"),
@@ -233,8 +233,7 @@ def test_program_in_place_of_a_model_and_the_reverse(
     model = Path("model.onnx")
     onnx.save(net(), model)
     data = model.read_bytes()
-    both = ("model.onnx", "--program", model)
-    for argv in (("run", *both, "--random"), ("why", *both), ("compile", "model.onnx", "-o", model)):
+    for argv in (("run", "model.onnx", "--random", "--program", model), ("compile", "model.onnx", "-o", model)):
         assert "looks like a model (ONNX model)" in fails(capsys, 2, *argv)
         assert model.read_bytes() == data
 

@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "frontends": {"errors", "wire"},
     "ops": {"errors", "expr", "graph", "kernels", "plan"},
     "passes": {"errors", "expr", "graph", "ops", "schedule"},
+    "export": {"errors", "frontends", "graph"},
     "lower": {"errors", "expr", "graph", "kernels", "ops", "plan", "schedule"},
     "bind": {"lower", "plan", "schedule"},
     "placement": {"errors", "lower", "passes", "plan", "schedule"},
@@ -189,8 +190,8 @@ def test_a_warm_start_imports_no_compiler() -> None:
 
 ONLY_IN = {
     "pyopencl": {"device", "loading", "runtime", "tune"},
-    "onnx": {"frontends", "passes", "demo", "tools", "foreign", "onnx_backend"},
-    "onnx_ir": {"frontends", "graph", "ops", "passes", "lower", "placement", "onnx_backend"},
+    "onnx": {"export", "frontends", "passes", "demo", "tools", "foreign", "onnx_backend"},
+    "onnx_ir": {"export", "frontends", "graph", "ops", "passes", "lower", "placement", "onnx_backend"},
     "onnxscript": {"passes"},
     "onnxruntime": {"benchmark", "demo", "runtime", "tools"},
     "typer": {"cli"},

@@ -30,8 +30,8 @@ from mace_cl.errors import DamagedError, ModelError
 from mace_cl.wire import Field, fields, head
 
 __all__ = [
-    "FORMATS", "Format", "caffe_partner", "companions", "model_file", "opened", "recognise", "sniff_caffe",
-    "sniff_mace", "sniff_onnx", "sniff_tensorflow",
+    "FORMATS", "Format", "caffe_partner", "companions", "mace_partner", "model_file", "opened", "recognise",
+    "sniff_caffe", "sniff_mace", "sniff_onnx", "sniff_tensorflow",
 ]  # fmt: skip
 
 _HEAD_FIELDS = 64
@@ -231,6 +231,18 @@ def _caffe_companions(path: Path, view: memoryview) -> list[Path]:
     return [partner] if partner else []
 
 
+def mace_partner(path: Path) -> Path | None:
+    """The .data that goes with MACE's .pb: of the same name, or the only one there."""
+    same = path.with_suffix(".data")
+    found = [same] if same.is_file() else list(path.parent.glob("*.data"))
+    return found[0] if len(found) == 1 else None
+
+
+def _mace_companions(path: Path, view: memoryview) -> list[Path]:
+    partner = mace_partner(path)
+    return [partner] if partner else []
+
+
 def _saved_model_companions(path: Path, view: memoryview) -> list[Path]:
     return sorted((path.parent / "variables").glob("variables.*"))
 
@@ -240,7 +252,7 @@ FORMATS: tuple[Format, ...] = (
     Format("", "HDF5 file (Keras)", _sniff_hdf5),
     Format("", "Keras archive", _sniff_keras),
     Format("", "PyTorch archive (torch.export or TorchScript)", _sniff_torch),
-    Format("", "model graph of MACE", sniff_mace),
+    Format("mace", "model graph of MACE", sniff_mace, companions=_mace_companions),
     Format("", "TensorFlow SavedModel", _sniff_saved_model, companions=_saved_model_companions),
     Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions),
     Format("caffe", "Caffe model (caffemodel)", sniff_caffe, companions=_caffe_companions),

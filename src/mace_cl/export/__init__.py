@@ -1,0 +1,1 @@
+"""Models out again: ONNX with its manifest, MACE's own files."""
