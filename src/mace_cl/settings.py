@@ -30,7 +30,7 @@ from typing import Any
 
 from mace_cl.errors import SettingsError
 
-__all__ = ["RUNTIMES", "STORE_BUDGET", "Settings"]
+__all__ = ["RUNTIMES", "STORE_BUDGET", "Settings", "environment"]
 
 STORE_BUDGET = 2 << 30
 """Bytes that the store may take where nothing else is said."""
@@ -257,3 +257,8 @@ def _read_config(path: Path) -> dict[str, object]:
                 f"{path} has the unknown key {key!r}; did you mean {nearest!r}? The keys are {', '.join(_READERS)}"
             )
     return values
+
+
+def environment() -> Mapping[str, str]:
+    """The environment's variables, for files that ask for them by name."""
+    return dict(os.environ)

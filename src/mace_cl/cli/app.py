@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from mace_cl import __version__
 from mace_cl.cli import (
     benchmark,
+    convert,
     demo,
     devices,
     fingerprint,
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         run,
         compile_,
         benchmark,
+        convert,
         inspect,
         why,
         fingerprint,

@@ -13,6 +13,7 @@ __all__ = [
     "add_exact",
     "add_graph_options",
     "add_json",
+    "add_model_options",
     "add_quiet",
     "add_tune",
     "add_verb",
@@ -71,15 +72,8 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_graph_options(parser: argparse.ArgumentParser) -> None:
-    """``shape`` (a list or None), ``outputs`` (a tuple), ``runtime`` and ``provider`` (None or a text)."""
-    parser.add_argument(
-        "--shape", "--input-shape", action="append", metavar="NAME=N,N,…",
-        help="shape of an input with symbolic dimensions; repeatable",
-    )  # fmt: skip
-    parser.add_argument(
-        "--outputs", type=_names, default=(), metavar="NAME[,…]",
-        help="make these values or nodes the outputs, and leave out what comes after",
-    )  # fmt: skip
+    """As `add_model_options`, and ``runtime`` and ``provider`` (None or a text)."""
+    add_model_options(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--runtime", choices=("gpu+cpu", "gpu", "cpu", "npu"),
@@ -94,6 +88,18 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
         "--provider", metavar="NAME",
         help="the execution provider of ONNX Runtime for the host's part: QNN, NNAPI, XNNPACK, CoreML, …; "
         "default: its CPU provider",
+    )  # fmt: skip
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``shape`` (a list or None) and ``outputs`` (a tuple)."""
+    parser.add_argument(
+        "--shape", "--input-shape", action="append", metavar="NAME=N,N,…",
+        help="shape of an input with symbolic dimensions; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outputs", type=_names, default=(), metavar="NAME[,…]",
+        help="make these values or nodes the outputs, and leave out what comes after",
     )  # fmt: skip
 
 
