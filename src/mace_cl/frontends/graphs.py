@@ -164,7 +164,7 @@ def make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str)
                 len(own) == len(given)
                 and all(not isinstance(a, int) or a == b for a, b in zip(own, given, strict=True))
             )
-            if not fits or any(size < 1 for size in given):
+            if not fits or any(size < 0 for size in given):
                 raise InputError(f"{name}: shape {tuple(given)} does not fit input {key!r} of shape {own}")
             value.shape = ir.Shape(given)
             continue

@@ -105,7 +105,7 @@ def fix(model: ir.Model, values: Mapping[str, NDArray[np.generic]], name: str) -
         value = inputs.get(key)
         if value is None:
             raise InputError(f"{name}: a value is given for {key!r}, but the inputs are {sorted(inputs)}")
-        tensor = ir.tensor(np.ascontiguousarray(array), name=key)
+        tensor = ir.tensor(np.array(array, order="C"), name=key)
         shape = tuple(value.shape) if value.shape is not None else None
         if tensor.dtype != value.dtype or (shape is not None and shape != array.shape):
             raise InputError(

@@ -9,7 +9,7 @@ from contextlib import suppress
 import onnx_ir as ir
 
 from mace_cl.errors import ModelError, UnsupportedError
-from mace_cl.graph import array_of, attribute, describe, nodes_of, static_shape
+from mace_cl.graph import array_of, attribute, describe, is_used, nodes_of, static_shape
 from mace_cl.kernels.elementwise import COPY, Access, Elementwise
 from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.reorder import Reorder
@@ -88,7 +88,7 @@ class Builder:
         stored = self.stored_type(value)
         if self.type(value) == stored:
             return self.allocate(value, "nchw")
-        given = self.scratch(value.name or "", math.prod(self.shape(value)) * item_bytes(stored))
+        given = self.scratch(value.name or "", max(1, math.prod(self.shape(value))) * item_bytes(stored))
         self._restore(value, given, self.allocate(value, "nchw"), stored, self.type(value))
         return given
 
@@ -97,12 +97,12 @@ class Builder:
         stored, region = self.stored_type(value), self.region(value)
         if self.type(value) == stored:
             return region
-        wanted = self.scratch(value.name or "", math.prod(self.shape(value)) * item_bytes(stored))
+        wanted = self.scratch(value.name or "", max(1, math.prod(self.shape(value))) * item_bytes(stored))
         self._restore(value, region, wanted, self.type(value), stored)
         return wanted
 
     def _restore(self, value: ir.Value, source: Region, target: Region, old: str, new: str) -> None:
-        dims, whole = (math.prod(self.shape(value)),), Access((1,))
+        dims, whole = (max(1, math.prod(self.shape(value))),), Access((1,))
         problem = Map("cast", dims, (Operand(old, whole),), Operand(new, whole), "r = a0;")
         self._emit(problem, [source], target, f"store {value.name} as {new}")
 
@@ -124,20 +124,20 @@ class Builder:
 
     def scratch(self, name: str, size: int) -> Region:
         """A new buffer of ``size`` bytes that is no value of the graph."""
-        if size == 0:
-            raise UnsupportedError(f"tensor {name!r} has no elements; mace-cl does not run empty tensors yet")
         self.buffers.append(Buffer(name, size))
         return Region(len(self.buffers) - 1, 0, size)
 
     def _size(self, value: ir.Value, layout: str) -> int:
-        """Bytes of the value in that layout."""
+        """Bytes of the value in that layout; an empty tensor takes one element that nobody looks at."""
         shape = self.shape(value)
         elements = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
-        return elements * item_bytes(self.type(value))
+        return max(1, elements) * item_bytes(self.type(value))
 
     def place(self, value: ir.Value, layout: str, region: Region) -> None:
         """Say that the value lies in ``region``; used for views that need no kernel."""
         size = self._size(value, layout)
+        if 0 in self.shape(value):
+            region = Region(region.buffer, region.offset, size)
         if region.size != size:
             raise ModelError(
                 f"{value.name!r} of shape {self.shape(value)} takes {size} bytes and can't be a view of "
@@ -180,8 +180,11 @@ class Builder:
         if array is not None:
             target = self.allocate(value, "nchw")
             whole = Access((1,))
-            problem = self.copy(self.type(value), whole, whole, (max(1, array.size),))
-            self._emit(problem, [self.constant(value)], target, f"copy {value.name}")
+            if array.size:
+                problem, source = self.copy(self.type(value), whole, whole, (array.size,)), [self.constant(value)]
+            else:
+                problem, source = self._nothing(value), []
+            self._emit(problem, source, target, f"copy {value.name}")
             return target
         if "blocked" not in known:
             raise UnsupportedError(f"{value.name!r} is not in the device's memory")
@@ -192,6 +195,10 @@ class Builder:
         if kind == "float32":
             return Elementwise(self.block, tuple(dims), (source, result), COPY)
         return Map("copy", tuple(dims), (Operand(kind, source),), Operand(kind, result), "r = a0;")
+
+    def _nothing(self, value: ir.Value) -> Problem:
+        """What stands for the kernel of an empty value: it writes the one element that nobody looks at."""
+        return Map("empty", (1,), (), Operand(self.type(value), Access((0,))), "r = 0;")
 
     def blocked(self, value: ir.Value) -> Region:
         """The value in the blocked layout; its rank is 3 or more and it is computed in fp32."""
@@ -228,7 +235,15 @@ class Builder:
         )
 
     def emit(self, problem: Problem, operands: Sequence[Region | Constant], result: Region, node: ir.Node) -> None:
-        """Add a kernel call for ``node``."""
+        """Add a kernel call for ``node``; where all its results are empty, one that does next to nothing.
+
+        Raises:
+            UnsupportedError: an operand is empty, and the kernel is not one that could do with that.
+        """
+        if all(0 in self.shape(value) for value in node.outputs if is_used(value)):
+            problem, operands = self._nothing(node.outputs[0]), ()
+        elif not isinstance(problem, Map) and any(0 in self.shape(one) for one in node.inputs if one is not None):
+            raise self.unsupported(node, "an operand has no elements")
         self._emit(problem, operands, result, nodes_of(node))
 
     def _emit(self, problem: Problem, operands: Sequence[Region | Constant], result: Region, node: str) -> None:

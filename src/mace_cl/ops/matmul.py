@@ -9,6 +9,7 @@ import onnx_ir as ir
 from mace_cl.kernels.elementwise import contiguous
 from mace_cl.kernels.matmul import MatMul
 from mace_cl.ops.builder import Builder
+from mace_cl.ops.contraction import lower_contraction, matmul_labels
 from mace_cl.ops.fused import epilogue_of
 
 __all__ = ["lower_matmul"]
@@ -20,6 +21,10 @@ def lower_matmul(builder: Builder, node: ir.Node) -> None:
     assert a is not None
     assert b is not None
     left, right = builder.shape(a), builder.shape(b)
+    if builder.type(a) != "float32":
+        *labels, result = matmul_labels(len(left), len(right))
+        lower_contraction(builder, node, [a, b], labels, result)
+        return
     left = (1, *left) if len(left) == 1 else left
     right = (*right, 1) if len(right) == 1 else right
     (m, k), (depth, n) = left[-2:], right[-2:]

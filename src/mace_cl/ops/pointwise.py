@@ -12,11 +12,10 @@ import onnx_ir as ir
 
 from mace_cl.graph import attribute
 from mace_cl.kernels import types
-from mace_cl.kernels.elementwise import Access, contiguous
-from mace_cl.kernels.map import Map, Operand
 from mace_cl.ops.builder import Builder
+from mace_cl.ops.general import broadcast, emit_map
 
-__all__ = ["POINTWISE", "broadcast", "lower_cast", "lower_pointwise"]
+__all__ = ["POINTWISE", "lower_cast", "lower_pointwise"]
 
 Body = Callable[[ir.Node, Sequence[str]], str | None]
 """The statement for operands of these computed types, or None if there is none."""
@@ -79,11 +78,12 @@ def _power(node: ir.Node, kinds: Sequence[str]) -> str:
 
 
 def _shift(node: ir.Node, kinds: Sequence[str]) -> str | None:
-    if kinds[0] not in _UNSIGNED:
+    if kinds[0] in _FLOATS:
         return None
     sign = "<<" if attribute(node, "direction") == "LEFT" else ">>"
     bits = 8 * types.item_bytes(kinds[0])
-    return f"r = a1 >= {bits} ? 0 : a0 {sign} a1;"
+    beyond = "0" if sign == "<<" or kinds[0] in _UNSIGNED else "(a0 < 0 ? -1 : 0)"
+    return f"r = a1 < 0 || a1 >= {bits} ? {beyond} : a0 {sign} a1;"
 
 
 def _infinite(node: ir.Node, kinds: Sequence[str]) -> str | None:
@@ -187,34 +187,24 @@ POINTWISE: dict[str, Body] = {
 }
 
 
-def broadcast(shape: Sequence[int], dims: Sequence[int]) -> Access:
-    """Where a tensor of ``shape`` lies when it is broadcast to ``dims``."""
-    padded = (1,) * (len(dims) - len(shape)) + tuple(shape)
-    steps = contiguous(padded)
-    return Access(tuple(0 if size == 1 else step for size, step in zip(padded, steps, strict=True)))
-
-
 def lower_pointwise(builder: Builder, node: ir.Node) -> None:
     """Operands are broadcast to the result's shape."""
-    y = node.outputs[0]
     inputs = [value for value in node.inputs if value is not None]
     kinds = [builder.type(value) for value in inputs]
     body = POINTWISE[node.op_type](node, kinds)
     if body is None:
         raise builder.unsupported(node, f"does not run on {', '.join(dict.fromkeys(kinds))}")
-    _emit(builder, node, inputs, body, builder.type(y), node.op_type.lower())
+    _emit(builder, node, inputs, body, node.op_type.lower())
 
 
-def _emit(builder: Builder, node: ir.Node, inputs: Sequence[ir.Value], body: str, kind: str, name: str) -> None:
-    y = node.outputs[0]
-    dims = builder.shape(y)
+def _emit(builder: Builder, node: ir.Node, inputs: Sequence[ir.Value], body: str, name: str) -> None:
+    dims = builder.shape(node.outputs[0])
     for value in inputs:
         own = builder.shape(value)
         if len(own) > len(dims) or any(a not in (1, b) for a, b in zip(own[::-1], dims[::-1], strict=False)):
             builder.expect(node, value, dims)
-    reads = tuple(Operand(builder.type(value), broadcast(builder.shape(value), dims)) for value in inputs)
-    problem = Map(name, dims, reads, Operand(kind, Access(contiguous(dims))), body)
-    builder.emit(problem, [builder.plain(value) for value in inputs], builder.allocate(y, "nchw"), node)
+    reads = [(value, broadcast(builder.shape(value), dims)) for value in inputs]
+    emit_map(builder, node, reads, body, name=name)
 
 
 def lower_cast(builder: Builder, node: ir.Node) -> None:
@@ -230,7 +220,7 @@ def lower_cast(builder: Builder, node: ir.Node) -> None:
         return
     else:
         body = _converted(source, target)
-    _emit(builder, node, [x], body, target, "cast")
+    _emit(builder, node, [x], body, "cast")
 
 
 _ROUNDED = {

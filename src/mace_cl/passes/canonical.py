@@ -7,6 +7,7 @@ BatchNormalization                          Mul, Add with one constant per chann
 Flatten, Squeeze, Unsqueeze                 Reshape
 Dropout                                     its input
 Gemm, MatMul with a constant matrix         mace_cl::Linear (weights ``[out, in]``)
+Gemm of computed matrices                   Transpose, MatMul, Mul, Add
 ReduceMean over rows and columns            GlobalAveragePool, Reshape
 auto_pad of Conv and pools                  explicit ``pads``
 ==========================================  ==================================================
@@ -111,6 +112,42 @@ def _gemm(node: ir.Node) -> bool:
         row = np.broadcast_to(bias.reshape(-1) * np.float32(attribute(node, "beta", 1.0)), (matrix.shape[0],))
         inputs.append(add_constant(graph, f"{name}.row", row))
     replace(node, "Linear", inputs, {}, DOMAIN)
+    return True
+
+
+def _spelled_out(node: ir.Node) -> bool:
+    """Gemm of computed matrices as ``alpha · (A × B) + beta · C``."""
+    a, b, c = (*node.inputs, None)[:3]
+    shape = static_shape(node.outputs[0])
+    kind = node.outputs[0].dtype
+    if a is None or b is None or a.shape is None or b.shape is None or shape is None or kind is None:
+        return False
+    graph = _graph(node)
+
+    def step(op: str, inputs: list[ir.Value | None], dims: ir.Shape | None, **attributes: object) -> ir.Value:
+        made = ir.node(op, inputs, attributes=attributes, name=f"{node.name}.{op}")  # type: ignore[arg-type]
+        made.outputs[0].shape, made.outputs[0].type = dims, node.outputs[0].type
+        made.metadata_props["mace_cl.nodes"] = nodes_of(node)
+        graph.insert_before(node, made)
+        return made.outputs[0]
+
+    def scaled(value: ir.Value, name: str) -> ir.Value:
+        factor = attribute(node, name, 1.0)
+        if factor == 1.0:
+            return value
+        constant = add_constant(graph, f"{node.outputs[0].name}.{name}", np.array(factor).astype(kind.numpy()))
+        return step("Mul", [value, constant], value.shape)
+
+    left = step("Transpose", [a], ir.Shape(a.shape[::-1]), perm=[1, 0]) if attribute(node, "transA", 0) else a
+    right = step("Transpose", [b], ir.Shape(b.shape[::-1]), perm=[1, 0]) if attribute(node, "transB", 0) else b
+    if c is None and attribute(node, "alpha", 1.0) == 1.0:
+        replace(node, "MatMul", [left, right], {})
+        return True
+    product = scaled(step("MatMul", [left, right], ir.Shape(shape)), "alpha")
+    if c is None:
+        replace(node, "Identity", [product], {})
+    else:
+        replace(node, "Add", [product, scaled(c, "beta")], {})
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -48,7 +49,17 @@ def _folding() -> ir.passes.PassBase:
                     return None
             return super().process_node(node, is_function)
 
-    return Folding(shape_inference=False, input_size_limit=1 << 24, output_size_limit=1 << 28)
+    return Folding(shape_inference=False, input_size_limit=1 << 24, output_size_limit=1 << 28, should_fold=_should_fold)
+
+
+_MOST_FILLED = 1 << 20
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """As by default, but ``ConstantOfShape`` too where it is not large: later shapes hang on it."""
+    if node.op_type != "ConstantOfShape" or node.domain or (shape := array_of(node.inputs[0])) is None:
+        return None
+    return True if np.prod(shape, dtype=np.float64) <= _MOST_FILLED else None
 
 
 def _state(model: ir.Model) -> tuple[int, int]:

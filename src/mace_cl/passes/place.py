@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from mace_cl.graph import DOMAIN, array_of, attribute, is_used, static_shape, type_name
+from mace_cl.passes.rewrite import add_constant
 from mace_cl.schedule import CPU
 
 __all__ = ["LARGE", "Host", "Inferred", "NamePass", "PlacePass", "add_types", "obvious", "whole"]
@@ -56,8 +57,8 @@ class NamePass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        for index, value in enumerate(graph.outputs):
-            if value.is_initializer():
+        for index, value in enumerate(list(graph.outputs)):
+            if array_of(value) is not None:
                 graph.outputs[index] = _identity(graph, value)
         for node in graph:
             node.name = "_".join((node.name or f"{node.op_type}({node.outputs[0].name})").split())
@@ -67,10 +68,14 @@ class NamePass(ir.passes.InPlacePass):
 
 def _identity(graph: ir.Graph, value: ir.Value) -> ir.Value:
     """A new value of the same name that a node copies from a constant; the constant is renamed."""
-    name = value.name
-    graph.initializers.pop(str(name))
+    name, array, producer = str(value.name), array_of(value), value.producer()
+    assert array is not None
     value.name = f"{name}.constant"
-    graph.register_initializer(value)
+    if producer is not None:
+        constant = add_constant(graph, f"{name}.constant", array)
+        value.replace_all_uses_with(constant, replace_graph_outputs=True)
+        graph.remove(producer)
+        value = constant
     copy = ir.Value(name=name, shape=value.shape, type=value.type)
     graph.append(ir.node("Identity", [value], outputs=[copy], name=f"Identity({name})"))
     return copy

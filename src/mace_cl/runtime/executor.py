@@ -135,7 +135,7 @@ class Executor:
             slot = self._inputs[name].slot
             if slot is None:
                 self._values[name] = array
-            else:
+            elif array.size:
                 self._cl.enqueue_copy(self._queue, self.part(slot), array, is_blocking=False)
 
     def _take(self, results: dict[str, Any]) -> None:
@@ -143,7 +143,8 @@ class Executor:
         for name, array in results.items():
             port = self._outputs[name]
             if port.slot is not None:
-                self._cl.enqueue_copy(self._queue, array, self.part(port.slot), is_blocking=False)
+                if array.size:
+                    self._cl.enqueue_copy(self._queue, array, self.part(port.slot), is_blocking=False)
             elif array is None:
                 results[name] = self._values[name]
             else:
@@ -162,7 +163,7 @@ class Executor:
         for port, value in zip(part.step.outputs, outputs, strict=True):
             if port.slot is None:
                 self._values[port.name] = value
-            else:
+            elif value.size:
                 self._cl.enqueue_copy(self._queue, self.part(port.slot), np.ascontiguousarray(value))
 
     def _seen(self, port: Port, stack: ExitStack) -> Any:
@@ -171,6 +172,8 @@ class Executor:
             return self._values[port.name]
         assert port.shape is not None
         part = self.part(port.slot)
+        if 0 in port.shape:
+            return np.empty(port.shape, port.dtype)
         if self.device.kind == "cpu":
             array, _ = self._cl.enqueue_map_buffer(
                 self._queue, part, self._cl.map_flags.READ, 0, port.shape, np.dtype(port.dtype)
