@@ -33,8 +33,9 @@ def elide_copies(plan: Plan) -> Plan:
             (source,) = call.operands
             assert isinstance(source, Region)
             own = source.buffer not in fixed and copies[source.buffer] == 1 and written[source.buffer] > 0
-            # a part must not hold the buffer that it becomes part of
-            if own and call.result.buffer != source.buffer:
+            # a part must not hold the buffer that it becomes part of, nor be changed once it is copied
+            once = sum(_overlap(call.result, result) for other in plan.calls for result in other.results) == 1
+            if own and call.result.buffer != source.buffer and once:
                 parts[source.buffer] = call.result
                 continue
         kept.append(call)
@@ -55,6 +56,12 @@ def elide_copies(plan: Plan) -> Plan:
         return replace(call, operands=operands, result=moved(call.result))
 
     return replace(plan, calls=tuple(rewritten(call) for call in kept))
+
+
+def _overlap(one: Region, other: Region) -> bool:
+    return (
+        one.buffer == other.buffer and one.offset < other.offset + other.size and other.offset < one.offset + one.size
+    )
 
 
 def _is_whole_copy(plan: Plan, call: KernelCall) -> bool:

@@ -96,15 +96,9 @@ def _gemm(node: ir.Node) -> bool:
     weights = array_of(node.inputs[1])
     given = node.inputs[2] if len(node.inputs) > 2 else None
     bias = array_of(given)
-    if (
-        weights is None
-        or not is_fp32(node.inputs[0])
-        or attribute(node, "transA", 0)
-        or (given is not None and bias is None)
-    ):
-        return False
-    if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
-        return False
+    row = given is None or (bias is not None and (bias.ndim < 2 or bias.shape[0] == 1))
+    if weights is None or not row or not is_fp32(node.inputs[0]) or attribute(node, "transA", 0):
+        return _spelled_out(node)
     graph, name = _graph(node), node.outputs[0].name
     matrix = weights if attribute(node, "transB", 0) else weights.T
     inputs = [node.inputs[0], add_constant(graph, f"{name}.matrix", matrix * np.float32(attribute(node, "alpha", 1.0)))]
