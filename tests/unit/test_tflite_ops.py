@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx_ir.passes import common
 
+from mace_cl.errors import ModelError
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.frontends.tflite_ops import OPS
 from support import Array, Outputs, difference, reference
@@ -422,3 +423,101 @@ def test_all_operators_have_a_case() -> None:
     tried = {name.partition(" ")[0] for name in (*CASES, *ON_GRID)} | {"DEQUANTIZE"}
     elsewhere = {"TFLite_Detection_PostProcess", "NON_MAX_SUPPRESSION_V4", "Convolution2DTransposeBias"}
     assert set(OPS) - tried - elsewhere == set()
+
+
+class TestDetection:
+    """``TFLite_Detection_PostProcess`` and ONNX's way to the same boxes."""
+
+    ANCHORS = np.array([[0.2 * row + 0.1, 0.2 * column + 0.1, 0.25, 0.3] for row in range(5) for column in range(5)])
+
+    def net(self, regular: bool, classes: int = 3, most: int = 6) -> bytes:
+        net = Net()
+        x = net.input("x0", (1, 25, 4))
+        scores = net.input("scores", (1, 25, classes + 1))
+        shapes = [(1, most, 4), (1, most), (1, most), (1,)]
+        outputs = [net.tensor(f"y{place}", shape) for place, shape in enumerate(shapes)]
+        options = flexbuffer({
+            "detections_per_class": 4, "h_scale": 5.0, "max_classes_per_detection": 1, "max_detections": most,
+            "nms_iou_threshold": 0.4, "nms_score_threshold": 0.3, "num_classes": classes,
+            "use_regular_nms": regular, "w_scale": 5.0, "x_scale": 10.0, "y_scale": 10.0,
+        })  # fmt: skip
+        net.op("TFLite_Detection_PostProcess", [x, scores, net.constant(self.ANCHORS)], outputs, {}, options)
+        net.outputs += outputs
+        return net.build()
+
+    @pytest.mark.parametrize("regular", [False, True])
+    @pytest.mark.parametrize("found", [1.0, 0.31, 0.1], ids=["many", "few", "none"])
+    def test_boxes(self, regular: bool, found: float) -> None:
+        random = np.random.default_rng(7)
+        inputs = {
+            "x0": random.standard_normal((1, 25, 4)).astype(np.float32),
+            "scores": (random.random((1, 25, 4)) * found).astype(np.float32),
+        }
+        data = self.net(regular)
+        got, expected = ours(data, inputs), litert(data, inputs)
+        count = int(expected["y3"].item())
+        assert got["y3"].tolist() == [count]
+        for name in ("y0", "y1", "y2"):
+            # TensorFlow Lite leaves what it pads with unset; here it is zeros
+            assert np.allclose(got[name][0, :count], expected[name][0, :count], atol=1e-6), name
+            assert not got[name][0, count:].any()
+
+    def test_options_that_are_damaged(self) -> None:
+        data = bytearray(self.net(False))
+        data[data.index(b"num_classes")] = 0
+        with pytest.raises(ModelError):
+            load(bytes(data))
+
+
+def flexbuffer(entries: dict[str, float | bool]) -> bytes:
+    """A map of numbers as TensorFlow Lite's converter writes it: https://flatbuffers.dev/internals/."""
+    from flatbuffers.flexbuffers import Builder
+
+    builder = Builder()
+    with builder.Map():
+        for name, value in entries.items():
+            builder.Key(name)
+            (builder.Bool if isinstance(value, bool) else builder.Int if isinstance(value, int) else builder.Float)(
+                value
+            )
+    return bytes(builder.Finish())
+
+
+def test_non_maximum_suppression() -> None:
+    net = Net()
+    boxes, scores = net.input("x0", (20, 4)), net.input("x1", (20,))
+    limits = [np.array(6, np.int32), np.array(0.4, np.float32), np.array(0.2, np.float32)]
+    outputs = [net.tensor("y0", (6,), np.int32), net.tensor("y1", (), np.int32)]
+    net.op("NON_MAX_SUPPRESSION_V4", [boxes, scores, *map(net.constant, limits)], outputs)
+    net.outputs += outputs
+    random = np.random.default_rng(3)
+    corner = random.random((20, 2))
+    inputs = {
+        "x0": np.concatenate([corner, corner + random.random((20, 2)) / 2], axis=1).astype(np.float32),
+        "x1": random.random(20).astype(np.float32),
+    }
+    data = net.build()
+    got, expected = ours(data, inputs), litert(data, inputs)
+    count = int(expected["y1"])
+    assert 0 < count == got["y1"]
+    assert got["y0"].tolist()[:count] == expected["y0"].tolist()[:count]
+    assert not got["y0"][count:].any()
+
+
+def test_transposed_convolution_of_mediapipe() -> None:
+    """A custom op that TensorFlow Lite's own runtime lacks: as the built-in one, with a bias."""
+    options = np.array([1, 2, 2], "<i4").tobytes()
+    kernel, bias = weights(3, 3, 3, 4), weights(3)
+    custom, plain = Net(), Net()
+    x = custom.input("x0", IMAGE)
+    inputs = [x, custom.constant(kernel), custom.constant(bias)]
+    custom.outputs.append(
+        custom.op("Convolution2DTransposeBias", inputs, custom.tensor("y", (1, 12, 10, 3)), {}, options)
+    )
+    x = plain.input("x0", IMAGE)
+    inputs = [plain.constant([1, 12, 10, 3]), plain.constant(kernel), x]
+    strides: Options = {1: ("i", 2), 2: ("i", 2)}
+    a = plain.op("TRANSPOSE_CONV", inputs, plain.tensor("a", (1, 12, 10, 3)), strides)
+    plain.outputs.append(plain.op("ADD", [a, plain.constant(bias)], plain.tensor("y", (1, 12, 10, 3))))
+    given = inputs_of(plain, "mediapipe")
+    assert difference(ours(custom.build(), given)["y"], litert(plain.build(), given)["y"]) <= 1e-5
