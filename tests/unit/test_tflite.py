@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mace_cl.errors import DamagedError, InputError, ModelError, UnsupportedError
 from mace_cl.frontends.flatbuffer import flexbuffer_map
 from mace_cl.frontends.read import as_onnx, load
+from mace_cl.frontends.tflite_ops import OPS
 from mace_cl.graph import static_shape
 from support import Outputs, difference, reference
 from tflite_models import Net
@@ -194,6 +195,14 @@ def test_wrong_offsets(place: int, word: int) -> None:
 def test_options_of_any_bytes(data: bytes) -> None:
     with suppress(DamagedError):
         flexbuffer_map(data)
+
+
+def test_documentation_lists_the_operators() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    listed = re.search(r"Operators: (.*?)\n\n", text, re.S)
+    assert listed is not None
+    assert set(re.findall(r"[A-Z][A-Z0-9_]+", listed[1])) == {name for name in OPS if name.isupper()}
+    assert all(name in listed[1] for name in OPS)
 
 
 # published networks
