@@ -201,7 +201,7 @@ def test_documentation_lists_the_operators() -> None:
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     listed = re.search(r"Operators: (.*?)\n\n", text, re.S)
     assert listed is not None
-    assert set(re.findall(r"[A-Z][A-Z0-9_]+", listed[1])) == {name for name in OPS if name.isupper()}
+    assert set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", listed[1])) == {name for name in OPS if name.isupper()}
     assert all(name in listed[1] for name in OPS)
 
 
