@@ -82,8 +82,13 @@ def test_all_operators_without_a_mapping_are_named() -> None:
         c = net.op("MyCustomOp", [net.inputs[0]], net.tensor("c", (1, 3), np.int8, scales=0.1))
         net.outputs += [b, c]
 
+    data = graph_of(change)
     with pytest.raises(UnsupportedError, match=r"SVDF at 'a': has no mapping; MyCustomOp at 'c': has no mapping\. Rep"):
-        load(graph_of(change))
+        load(data)
+    with pytest.raises(UnsupportedError, match=r"MyCustomOp at 'c': has no mapping\. Rep") as caught:
+        load(data, None, ["scores", "c"])
+    assert "SVDF" not in str(caught.value)
+    assert [value.name for value in load(data, None, ["scores"]).graph.outputs] == ["scores"], "cut before them"
 
 
 def test_a_use_without_a_mapping_is_named() -> None:

@@ -6,9 +6,10 @@ A new format is a row of `FORMATS` and a module ``frontends/NAME.py`` with one f
 
     def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> onnx_ir.Model
 
-which gives a model of plain ONNX ops (`graphs.GraphBuilder` makes one) whose inputs are static (`graphs.make_static`).
-Inputs, outputs and layers keep the source's names, inputs and outputs its layout.  Ops that have no mapping are
-named all at once in one `UnsupportedError`; bytes that are not what the format asks for give a `ModelError`.
+which gives a model of plain ONNX ops (`graphs.GraphBuilder` makes one) whose inputs are static
+(`graphs.make_static`). Inputs, outputs and layers keep the source's names, inputs and outputs its layout.  Ops that
+have no mapping are named all at once in one `UnsupportedError` (`GraphBuilder.unmapped`); bytes that are not what
+the format asks for give a `ModelError`.
 
 Sources: ``onnx.proto``; TensorFlow's ``graph.proto``, ``node_def.proto``, ``saved_model.proto`` and ``schema.fbs``;
 ``caffe.proto``; MACE's ``mace.proto``.

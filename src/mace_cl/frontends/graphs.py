@@ -12,15 +12,19 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
-from mace_cl.errors import InputError, ModelError
+from mace_cl.errors import InputError, ModelError, UnsupportedError
 
-__all__ = ["OPSET", "GraphBuilder", "cut", "make_static"]
+__all__ = ["OPSET", "UNMAPPED", "GraphBuilder", "cut", "make_static", "refuse_unmapped"]
 
 OPSET = 21
 """The opset of the graphs that frontends build: the first that quantises 16 bits, and old enough for every reader."""
 
+UNMAPPED = "mace_cl.unmapped"
+"""Domain of the nodes that stand for what has no mapping."""
+
 _IR_VERSION = 10
 _SHARED = 64
+_MOST_NAMED = 32
 
 logger = logging.getLogger("mace_cl")
 
@@ -92,6 +96,13 @@ class GraphBuilder:
         self._nodes[name] = node
         return values
 
+    def unmapped(self, op_type: str, count: int, layer: str, reason: str) -> list[ir.Value]:
+        """Stand-ins for the outputs of a source's op that ONNX ops can't express; ``reason`` says why.
+
+        `refuse_unmapped` names all that are left once the graph is cut.
+        """
+        return self.ops(op_type, [], [""] * count, layer=layer, domain=UNMAPPED, reason=reason)
+
     def rename(self, value: ir.Value, name: str) -> None:
         """Give ``value`` exactly this name; another value that has it gets another.
 
@@ -128,7 +139,8 @@ class GraphBuilder:
             ends[name] = value
         graph = ir.Graph(
             self.inputs, list(ends.values()), nodes=list(self._nodes.values()), initializers=self._constants,
-            opset_imports={"": OPSET}, name=self.name,
+            opset_imports={"": OPSET} | {node.domain: 1 for node in self._nodes.values() if node.domain},
+            name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=_IR_VERSION, producer_name=producer)
         make_static(model, shapes or {}, self.name)
@@ -205,3 +217,24 @@ def cut(model: ir.Model, outputs: Sequence[str], name: str) -> None:
         if not value.uses():
             graph.inputs.remove(value)
     common.ShapeInferencePass(strict_mode=False)(model)
+
+
+def refuse_unmapped(model: ir.Model, name: str) -> None:
+    """Drop what no output needs, and see that nothing is left that has no mapping.
+
+    Raises:
+        UnsupportedError: naming all of it, each with its layer and the reason.
+    """
+    common.RemoveUnusedNodesPass()(model)
+    model.opset_imports.pop(UNMAPPED, None)
+    missing = [node for node in model.graph if node.domain == UNMAPPED]
+    if missing:
+        listed = "; ".join(
+            f"{node.op_type} at {node.metadata_props['mace_cl.layer']!r}: {node.attributes['reason'].as_string()}"
+            for node in missing[:_MOST_NAMED]
+        )
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        raise UnsupportedError(
+            f"{name}: {listed}{more}. Replace these in the model, cut it before them (--outputs), or ask for them at "
+            "the project's issue tracker"
+        )

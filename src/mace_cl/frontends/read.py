@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mace_cl.errors import ModelError, UnsupportedError
 from mace_cl.frontends.formats import FORMATS, opened, recognise, sniff_onnx
-from mace_cl.frontends.graphs import cut
+from mace_cl.frontends.graphs import cut, refuse_unmapped
 from mace_cl.frontends.parameters import fix
 
 __all__ = ["as_onnx", "load"]
@@ -60,6 +60,8 @@ def load(
         fix(model, values, name)
     if outputs:
         cut(model, outputs, name)
+    if form.name != "onnx":
+        refuse_unmapped(model, name)
     return model
 
 

@@ -47,7 +47,7 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
     name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
     with opened(source) as view:
         try:
-            return _convert(read(view, name), name, shapes, _MOST_CONSTANTS * len(view) + (1 << 24))
+            return _convert(read(view, name), shapes, _MOST_CONSTANTS * len(view) + (1 << 24))
         except DamagedError as error:
             raise ModelError(
                 f"{name}: not a whole TensorFlow Lite model: {error}; check that the file was copied whole"
@@ -60,20 +60,13 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
             ) from error
 
 
-def _convert(subgraphs: list[Subgraph], name: str, shapes: Mapping[str, Sequence[int]], budget: int) -> ir.Model:
+def _convert(subgraphs: list[Subgraph], shapes: Mapping[str, Sequence[int]], budget: int) -> ir.Model:
     graph = subgraphs[0]
     builder = GraphBuilder(graph.name or "main")
     converter = Converter(builder, graph, subgraphs, budget)
     for index in graph.inputs:
         converter.input(index)
     converter.run()
-    if converter.unmapped:
-        listed = "; ".join(converter.unmapped[:32])
-        more = f" and {len(converter.unmapped) - 32} more" if len(converter.unmapped) > 32 else ""
-        raise UnsupportedError(
-            f"{name}: {listed}{more}. Replace these in the model, cut it before them (--outputs), or ask for them at "
-            "the project's issue tracker"
-        )
     for index in {index for operator in graph.operators for index in operator.outputs}:
         if index in converter.made:
             converter.whole(index)
@@ -83,13 +76,12 @@ def _convert(subgraphs: list[Subgraph], name: str, shapes: Mapping[str, Sequence
 
 class Converter:
     """One subgraph on its way into a graph: ``made`` holds, by tensor and layout, values of real numbers or whole
-    numbers that are not quantised; ``unmapped`` gathers what has no mapping.
+    numbers that are not quantised.
     """
 
     def __init__(self, builder: GraphBuilder, graph: Subgraph, subgraphs: Sequence[Subgraph], budget: int) -> None:
         self.builder, self.graph, self.subgraphs = builder, graph, subgraphs
         self.made: dict[int, dict[str, ir.Value]] = {}
-        self.unmapped: list[str] = []
         self._constants: dict[int, dict[str, ir.Value]] = {}
         self._stored: dict[int, ir.Value] = {}
         self._named: dict[ir.Value, int] = {}
@@ -99,7 +91,7 @@ class Converter:
         self._layer = ""
 
     def run(self) -> None:
-        """Convert all operators; those that have no mapping, and what hangs on them, are left out."""
+        """Convert all operators; see `GraphBuilder.unmapped` for those that have no mapping."""
         from mace_cl.frontends.tflite_ops import OPS
 
         for operator in self.graph.operators:
@@ -108,18 +100,12 @@ class Converter:
             try:
                 if mapping is None:
                     raise Unmapped("has no mapping")
-                if self._hangs(operator):
-                    continue
                 mapping(self, operator)
             except Unmapped as reason:
-                self.unmapped.append(f"{operator.name} at {operator.layer!r}: {reason}")
-
-    def _hangs(self, operator: Operator) -> bool:
-        """Whether an input was not made, because what makes it has no mapping."""
-        return any(
-            index >= 0 and index not in self.made and not self.is_constant(index) and not self.tensor(index).variable
-            for index in operator.inputs
-        )  # fmt: skip
+                count = len(operator.outputs)
+                values = self.builder.unmapped(operator.name, count, operator.layer, str(reason))
+                for index, value in zip(operator.outputs, values, strict=True):
+                    self.made[index] = {"file": value}
 
     # what there is
 
