@@ -31,6 +31,7 @@ OPTIONS = {
     "GATHER_ND": 83, "COS": 84, "WHERE": 85, "RANK": 86, "QUANTIZE": 89, "HARD_SWISH": 91, "IF": 92, "WHILE": 93,
     "DEPTH_TO_SPACE": 94, "NON_MAX_SUPPRESSION_V4": 95, "SCATTER_ND": 97, "SELECT_V2": 98, "BATCH_MATMUL": 101,
     "CUMSUM": 102, "BROADCAST_TO": 104, "CONV_3D": 106, "GELU": 116, "SIGN": 123,
+    "REVERSE_SEQUENCE": 87,
 }  # fmt: skip
 """Code of the type of options by operator."""
 

@@ -184,6 +184,8 @@ FLOAT: dict[str, Build] = {
     "MAX_POOL_2D": one(
         "MAX_POOL_2D", [IMAGE], (1, 3, 3, 4), {1: ("i", 2), 2: ("i", 2), 3: ("i", 3), 4: ("i", 2), 5: ("b", 1)}),
     "MIRROR_PAD": one("MIRROR_PAD", [IMAGE], (1, 9, 6, 4), {0: ("b", 0)}, constants=[[[0, 0], [2, 1], [0, 1], [0, 0]]]),
+    "MIRROR_PAD symmetric": one(
+        "MIRROR_PAD", [IMAGE], (1, 9, 6, 4), {0: ("b", 1)}, constants=[[[0, 0], [2, 1], [0, 1], [0, 0]]]),
     "ONE_HOT": one("ONE_HOT", [(4,)], (4, 5), {0: ("i", -1)}, dtype=np.int32, to=np.float32,
                    constants=[np.array(5, np.int32), np.array(2, np.float32), np.array(-1, np.float32)]),
     "PACK": one("PACK", [(3, 4)] * 2, (3, 2, 4), {0: ("i", 2), 1: ("i", 1)}),
@@ -203,6 +205,7 @@ FLOAT: dict[str, Build] = {
         "RESIZE_NEAREST_NEIGHBOR", [IMAGE], (1, 9, 11, 4), {0: ("?", True)}, constants=[i32(9, 11)]),
     "RESIZE_NEAREST_NEIGHBOR centres": one(
         "RESIZE_NEAREST_NEIGHBOR", [IMAGE], (1, 9, 3, 4), {1: ("?", True)}, constants=[i32(9, 3)]),
+    "REVERSE_SEQUENCE": one("REVERSE_SEQUENCE", [(2, 5, 3)], (2, 5, 3), {0: ("i", 1)}, constants=[i32(3, 5)]),
     "REVERSE_V2": one("REVERSE_V2", [IMAGE], IMAGE, constants=[i32(1)]),
     "SCATTER_ND": scatter,
     "SHAPE": one("SHAPE", [IMAGE], (4,), {0: ("b", 2)}, to=np.int32),

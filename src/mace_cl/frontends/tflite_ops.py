@@ -617,6 +617,15 @@ def _reverse(c: Converter, op: Operator) -> None:
     c.put(op, value, layout, moved=op.inputs[0])
 
 
+@_maps("REVERSE_SEQUENCE")
+def _reverse_sequence(c: Converter, op: Operator) -> None:
+    lengths = c.op("Cast", [c.value(op.inputs[1])], to=ir.DataType.INT64)
+    axes = {"time_axis": op.option(0), "batch_axis": op.option(1)}
+    if set(axes.values()) != {0, 1}:
+        raise Unmapped("reverses along an axis, or has its batch along one, that is none of the first two")
+    c.put(op, c.op("ReverseSequence", [c.value(op.inputs[0]), lengths], **axes), moved=op.inputs[0])
+
+
 @_maps("PAD", "PADV2", "MIRROR_PAD")
 def _pad(c: Converter, op: Operator) -> None:
     x = op.inputs[0]
@@ -624,10 +633,17 @@ def _pad(c: Converter, op: Operator) -> None:
     pads = c.stored(op.inputs[1]).astype(np.int64)[list(order)]
     amounts = c.constant(pads.T.reshape(-1))
     if op.name == "MIRROR_PAD":
-        symmetric = op.option(0, "b") == 1
-        if symmetric:
-            raise Unmapped("pads symmetrically, which ONNX lacks")
-        c.put(op, c.op("Pad", [value, amounts], mode="reflect"), layout, moved=x)
+        if op.option(0, "b") == 1:  # repeats the edge, which ONNX's Pad can't
+            for axis, (before, after) in enumerate(pads.tolist()):
+                size = c.tensor(x).shape[order[axis]]
+                if not 0 <= min(before, after) <= max(before, after) <= size:
+                    raise ModelError(f"MIRROR_PAD at {op.layer!r} pads {size} elements by {before} and {after}")
+                if before or after:
+                    places = np.pad(np.arange(size), (before, after), mode="symmetric")
+                    value = c.op("Gather", [value, c.constant(places)], axis=axis)
+        else:
+            value = c.op("Pad", [value, amounts], mode="reflect")
+        c.put(op, value, layout, moved=x)
         return
     fill = [] if op.name == "PAD" else [c.value(op.inputs[2])]
     c.put(op, c.op("Pad", [value, amounts, *fill]), layout, moved=x)
