@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["OLDEST_OPSET", "external_files", "load"]
 
 OLDEST_OPSET = 7
-"""The first opset with today's broadcasting; older models need onnx.version_converter."""
+"""The first opset with today's broadcasting; older models are converted."""
+
+CONVERTED_OPSET = 13
 
 
 def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
@@ -54,7 +56,9 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
     _check_sizes(proto, source, name)
     try:
         onnx.checker.check_model(str(source) if isinstance(source, Path) else proto)
-        model = ir.serde.deserialize_model(proto)
+        model = ir.serde.deserialize_model(_converted(proto, name))
+    except UnsupportedError:
+        raise
     except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"{name}: not a valid ONNX model: {error}; export it again") from error
     if isinstance(source, Path):
@@ -71,11 +75,28 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
 
     newest = onnx.defs.onnx_opset_version()
     for entry in proto.opset_import:
-        if entry.domain in ("", "ai.onnx") and not OLDEST_OPSET <= entry.version <= newest:
+        if entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= newest:
             raise UnsupportedError(
-                f"{name}: opset {entry.version}, but mace-cl reads {OLDEST_OPSET} to {newest} (onnx "
-                f"{onnx.__version__}); convert it with onnx.version_converter, or export it with a supported opset"
+                f"{name}: opset {entry.version}, but mace-cl reads 1 to {newest} (onnx {onnx.__version__}); "
+                "update onnx, or export the model with an older opset"
             )
+
+
+def _converted(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model in an opset with today's broadcasting, by onnx's version converter."""
+    import onnx
+    from onnx import version_converter
+
+    opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), OLDEST_OPSET)
+    if opset >= OLDEST_OPSET:
+        return proto
+    try:
+        return version_converter.convert_version(proto, CONVERTED_OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise UnsupportedError(
+            f"{name}: opset {opset} could not be converted to {CONVERTED_OPSET} by onnx {onnx.__version__}: {error}; "
+            "export the model with a newer opset"
+        ) from error
 
 
 def _external_locations(proto: onnx.ModelProto) -> dict[str, str]:

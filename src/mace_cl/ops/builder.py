@@ -242,7 +242,9 @@ class Builder:
         """
         if all(0 in self.shape(value) for value in node.outputs if is_used(value)):
             problem, operands = self._nothing(node.outputs[0]), ()
-        elif not isinstance(problem, Map) and any(0 in self.shape(one) for one in node.inputs if one is not None):
+        elif not isinstance(problem, Map) and any(
+            0 in self.shape(one) for one in node.inputs if one and array_of(one) is None
+        ):
             raise self.unsupported(node, "an operand has no elements")
         self._emit(problem, operands, result, nodes_of(node))
 

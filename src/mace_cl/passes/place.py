@@ -76,7 +76,7 @@ def _identity(graph: ir.Graph, value: ir.Value) -> ir.Value:
         value.replace_all_uses_with(constant, replace_graph_outputs=True)
         graph.remove(producer)
         value = constant
-    copy = ir.Value(name=name, shape=value.shape, type=value.type)
+    copy = ir.Value(name=name, shape=ir.Shape(array.shape), type=value.type)
     graph.append(ir.node("Identity", [value], outputs=[copy], name=f"Identity({name})"))
     return copy
 
