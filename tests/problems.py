@@ -45,6 +45,9 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "channel_gather": ChannelGather(4, 9, 2, (0, 1, 0, 1, 0, 1), (0, 0, 1, 1, 2, 2)),
     "conv2d_3x3": Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RESIDUAL),
+    "conv2d_gather": Conv2D(
+        4, 1, (5, 8), Window((3, 3), (3, 3), (1, 1)), epilogue=RELU, gather=((0, 0), (1, 0), (0, 4), (1, 1), (0, 5))
+    ),
     "conv2d_rgb": Conv2D(
         4, 1, (3, 6), Window((9, 9), (4, 4), (3, 3), (2, 2)), layouts=("nchw", "blocked"), epilogue=RELU
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,14 +13,14 @@ SHUFFLE = "r = Reshape(c, five) t = Transpose<perm=[0,2,1,3,4]>(r) s = Reshape(t
 CONVS = "a = Conv(x, w) b = Conv(x, v) "
 
 
-def shuffle(name: str, channels: int, groups: int, tail: str, size: tuple[int, int] = (6, 5)) -> Case:
+def shuffle(name: str, channels: int, groups: int, tail: str, size: tuple[int, int] = (6, 5), **more: Any) -> Case:
     """A shuffle of the channels of two convolutions side by side, then ``tail``."""
     half, total = channels // 2, channels
     return case(
         name, f"{CONVS}c = Concat<axis=1>(a, b) {SHUFFLE}{tail}",
         x=(1, 5, *size), w=(half, 5, 1, 1), v=(total - half, 5, 1, 1),
         five=[1, groups, channels // groups, *size], four=[1, channels, *size],
-        lo=[0], mid=[half], end=[total], axis=[1],
+        lo=[0], mid=[half], end=[total], axis=[1], **more,
     )  # fmt: skip
 
 
@@ -30,6 +32,12 @@ CASES = [
     shuffle("split", 40, 2, "p, q = Split<axis=1, num_outputs=2>(s) y0 = Relu(p) y1 = Exp(q)"),
     shuffle("used_twice", 18, 2, "y0 = Relu(s) y1 = Exp(s) y2 = Neg(c)"),
     shuffle("is_output", 18, 2, "y = Identity(s)"),
+    shuffle("into_convolutions", 42, 2,
+            "p = Slice(s, lo, mid, axis) q = Slice(s, mid, end, axis) y0 = Conv(p, k, d) y1 = Conv(q, k, d)",
+            k=(33, 21, 1, 1), d=(33,)),
+    shuffle("into_residual", 34, 2, "e = Conv(s, k) f = Add(e, h) y = Relu(f)", k=(8, 34, 1, 1), h=(8, 1, 1)),
+    shuffle("into_wide_kernel", 18, 2, "y = Conv<pads=[1,1,1,1]>(s, k)", k=(8, 18, 3, 3)),
+    shuffle("into_stride", 18, 2, "y = Conv<strides=[2,2]>(s, k)", k=(8, 18, 1, 1)),
     case(
         "even_and_odd",
         CONVS + "c = Concat<axis=1>(a, b) r = Reshape(c, pairs) t = Transpose<perm=[1,0,2]>(r) f = Reshape(t, five) "
@@ -60,3 +68,15 @@ def test_channels(one: Case, start: Start) -> None:
         outputs = executor.run(one.inputs)
     for name, expected in one.expected.items():
         assert difference(outputs[name], expected) <= 1e-5, name
+
+
+def test_convolutions_gather_for_themselves(start: Start) -> None:
+    """The gather is gone where a 1×1 convolution alone reads it."""
+    families = {}
+    for one in CASES:
+        if one.name.startswith("into_"):
+            with start(model_of(one)) as executor:
+                families[one.name] = "channel_gather" in {kernel.family for kernel in executor.schedule.kernels}
+    assert families == {
+        "into_convolutions": False, "into_residual": False, "into_wide_kernel": True, "into_stride": True,
+    }  # fmt: skip

@@ -33,7 +33,9 @@ class Conv2D:
     """``Conv`` with 2-D kernels; ``channels`` are (in, out), ``layouts`` those of x and of the result.
 
     Operands: x, weights ``[OC, IC/groups, KH, KW]``, bias ``[OC]`` if ``bias``, the epilogue's.
-    With ``groups`` > 1, channels per group must be multiples of c on both sides.
+    With ``groups`` > 1, channels per group must be multiples of c on both sides.  With ``gather``, for
+    which `can_gather` must hold, x is several operands of the same rows and columns, and input channel i
+    is channel ``gather[i][1]`` of operand ``gather[i][0]``.
     """
 
     c: int
@@ -44,10 +46,27 @@ class Conv2D:
     bias: bool = True
     layouts: tuple[str, str] = ("blocked", "blocked")
     epilogue: Epilogue = IDENTITY
+    gather: tuple[tuple[int, int], ...] = ()
 
     @property
     def family(self) -> str:
         return "conv2d"
+
+    @property
+    def can_gather(self) -> bool:
+        """Whether each result hangs on one pixel of one image alone, and all of its channels."""
+        pointwise = self.window.kernel == self.window.strides == (1, 1) and self.window.pads == (0, 0)
+        return pointwise and self.batch == self.groups == 1 and self.layouts[0] == "blocked" and not self.gather
+
+    @property
+    def _sources(self) -> int:
+        """How many operands x is."""
+        return 1 + max((source for source, _ in self.gather), default=0)
+
+    @property
+    def _order(self) -> list[int]:
+        """The input channels in the order of computation: with a gather, source by source."""
+        return sorted(range(len(self.gather)), key=lambda index: self.gather[index][0])
 
     @property
     def flops(self) -> int:
@@ -66,6 +85,8 @@ class Conv2D:
     def _input_block(self) -> int:
         """Input channels of one step of the outer loop."""
         per_group = self.channels[0] // self.groups
+        if self.gather:
+            return per_group
         return {"blocked": self.c, "nchw": 1, "nhwc": min(per_group, 128)}[self.layouts[0]]
 
     @property
@@ -131,11 +152,12 @@ class Conv2D:
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
         r = parameters["blocks"]
-        if operand != 1:
+        if operand != self._sources:
             per_group = pad_to(array.reshape(self.groups, -1), 1, r * self.c)
             return np.ascontiguousarray(per_group, dtype=np.float32).reshape(-1)
         oc, ic, kh, kw = array.shape
         block = self._input_block
+        array = array[:, self._order] if self.gather else array
         padded = pad_to(array.reshape(self.groups, oc // self.groups, ic, kh, kw), 1, r * self.c)
         padded = pad_to(padded, 2, block)
         split = padded.reshape(-1, r, self.c, padded.shape[2] // block, block, kh, kw)
@@ -149,7 +171,8 @@ def _render(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
     window = problem.window
     height, width = window.output
     tile = min(parameters["tile"], width)
-    reads = ["x", "w"] + (["b"] if problem.bias else []) + list(problem.epilogue.names)
+    sources = [f"in{index}" for index in range(problem._sources)] if problem.gather else ["x"]
+    reads = [*sources, "w"] + (["b"] if problem.bias else []) + list(problem.epilogue.names)
     axes = (0, 1, 2) if parameters["channels_first"] else (2, 1, 0)
     code = Code()
     with code.block(kernel_head(entry, reads, "y")):
@@ -164,18 +187,30 @@ def _render(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
         for number, one in enumerate(classes):
             condition = "" if number == len(classes) - 1 else one.condition()
             with code.block(" ".join(filter(None, ("else" if number else "", condition)))):
-                _tile(code, problem, parameters["blocks"], tile, one)
+                _tile(code, problem, entry, parameters["blocks"], tile, one)
     groups = problem.groups * ceil_div(problem._blocks, parameters["blocks"])
     size = (groups, problem.batch * height, len(tile_starts(width, tile)))
-    return Rendered(prelude(problem.c) + code.text(), (size[axes[0]], size[axes[1]], size[axes[2]]))
+    head = prelude(problem.c) + (_offsets(problem, entry) if problem.gather else "")
+    return Rendered(head + code.text(), (size[axes[0]], size[axes[1]], size[axes[2]]))
 
 
-def _tile(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> None:
+def _offsets(problem: Conv2D, entry: str) -> str:
+    """Where the gathered channels lie in their operands, in floats."""
+    c, pixels = problem.c, int(np.prod(problem.window.input))
+    channels = [problem.gather[index][1] for index in problem._order]
+    offsets = ", ".join(str(channel // c * pixels * c + channel % c) for channel in channels)
+    return f"__constant int {entry}_offset[] = {{{offsets}}};\n"
+
+
+def _tile(code: Code, problem: Conv2D, entry: str, r: int, t: int, one: TileClass) -> None:
     c, oc, epilogue = problem.c, problem.channels[1], problem.epilogue
     y = view(problem.layouts[1], c, oc, *problem.window.output)
     for block in range(r):
         code.add("vec " + ", ".join(f"a{block}_{pixel} = (vec)(0.0f)" for pixel in range(t)) + ";")
-    _accumulate(code, problem, r, t, one)
+    if problem.gather:
+        _accumulate_gathered(code, problem, entry, r, t)
+    else:
+        _accumulate(code, problem, r, t, one)
     total = problem.groups * problem._blocks
     mask = problem.layouts[1] == "blocked" and oc % c != 0 and not epilogue.keeps_zero()
     for block in range(r):
@@ -240,12 +275,24 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
             code.add(" ".join(f"a{name} = s{name};" for name in sums))
 
 
+def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, r: int, t: int) -> None:
+    c, done = problem.c, 0
+    code.add(f"__global const float *restrict wp = w + group * {problem.channels[0] * r * c};")
+    for source in range(problem._sources):
+        count = sum(1 for one, _ in problem.gather if one == source)
+        with code.block(f"for (int ic = {done}; ic < {done + count}; ++ic)"):
+            code.add(f"__global const float *restrict xp = in{source} + ow * {c} + {entry}_offset[ic];")
+            pixels = View(0, 0, 0, c, 0)
+            _multiply(code, problem.window, pixels, 0, (r, t), (True,) * t, f"ic * {r * c}", c)
+        done += count
+
+
 def _multiply(
     code: Code, window: Window, x: View, k: int, size: tuple[int, int], valid: tuple[bool, ...], weights: str, c: int
 ) -> None:
     for index in range(size[0]):
         code.add(f"const vec w{index} = LOAD(wp + {weights} + {index * c});")
-    step = "ic" if x.channel == 1 else f"ic * {x.channel}"
+    step = {0: "0", 1: "ic"}.get(x.channel, f"ic * {x.channel}")
     for pixel in range(size[1]):
         if valid[pixel]:
             offset = (pixel * window.strides[1] + k * window.dilations[1]) * x.column

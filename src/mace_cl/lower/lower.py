@@ -11,6 +11,7 @@ import onnx_ir as ir
 from mace_cl.errors import UnsupportedError
 from mace_cl.graph import array_of, describe, is_used, nodes_of
 from mace_cl.lower.elide import elide_copies
+from mace_cl.lower.gathers import absorb_gathers
 from mace_cl.ops import LOWERINGS, TYPED, Builder
 from mace_cl.ops.host import port
 from mace_cl.plan import Layout, Plan
@@ -50,7 +51,7 @@ def lower(model: ir.Model, layout: Layout, nodes: Sequence[Node] = ()) -> Plan:
         raise _together(failures)
     ports = [one for one in inputs if one is not None], [one for one in outputs if one is not None]
     plan = Plan(layout, tuple(builder.buffers), tuple(ports[0]), tuple(ports[1]), tuple(builder.calls), tuple(nodes))
-    plan = elide_copies(plan)
+    plan = absorb_gathers(elide_copies(plan))
     plan.check()
     return plan
 

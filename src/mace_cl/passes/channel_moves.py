@@ -20,7 +20,7 @@ from mace_cl.passes.rewrite import replace
 
 __all__ = ["ChannelMovesPass"]
 
-_MOST_SOURCES = 8
+_MOST_SOURCES = 12
 
 
 @dataclass(frozen=True)
