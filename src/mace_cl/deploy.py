@@ -275,6 +275,8 @@ class DeviceEntry:
     model: str
 
 
+_LABEL = re.compile(r"(list|dict)\[.*_Subgraph\]|_Subgraph")
+"""How pydantic calls the two forms of subgraphs in the place of an error."""
 _THRESHOLDS = {"CPU": 0.999, "GPU": 0.995, "QUANTIZE": 0.980}
 
 
@@ -536,11 +538,11 @@ def _problems(kind: type[BaseModel], error: ValidationError) -> Iterable[str]:
     # of subgraphs that may be a list or a map, only what is wrong in the form that was written
     inner = [one for one in found if one["type"] not in ("dict_type", "list_type")]
     for one in inner or found:
-        places = [str(place) for place in one["loc"] if "[" not in str(place) and not str(place).startswith("_")]
+        places = [str(place) for place in one["loc"] if not _LABEL.fullmatch(str(place))]
         where = ".".join(places)
         if one["type"] == "extra_forbidden":
             names = {name for model in known for name in model.model_fields}
-            near = difflib.get_close_matches(places[-1], names, 1, 0.6)
+            near = difflib.get_close_matches(str(one["loc"][-1]), names, 1, 0.6)
             yield f"{where}: no such key" + (f"; the nearest known is {near[0]}" if near else "")
         elif one["type"] == "missing":
             yield f"{where} is missing"

@@ -160,3 +160,20 @@ def test_person_is_cut_out() -> None:
     assert person[60:500, 250:330].mean() > 0.9
     assert person[:, :80].mean() == 0
     assert person[:30].mean() == 0
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_faces_by_maces_files(start: Start, tmp_path: Path, half: bool) -> None:
+    """The face detector from Caffe's files to MACE's and back; half weights find the same faces."""
+    from mace_cl.tools.convert import ConvertArgs
+    from mace_cl.tools.convert import run as convert
+
+    convert(ConvertArgs(FOLDER / "linzaer_rfb320" / "RFB-320.prototxt", tmp_path, "mace", half=half))
+    with np.load(FOLDER / "linzaer_rfb320" / "ref" / "2_caffe.npz") as arrays:
+        inputs = {key[3:]: arrays[key] for key in arrays if key.startswith("in:")}
+        expected = {key[4:]: arrays[key] for key in arrays if key.startswith("out:")}
+    with start(tmp_path / "RFB-320.pb") as executor:
+        got = executor.run(inputs)
+    for name, array in expected.items():
+        assert difference(got[name], array) <= (1e-2 if half else TOLERANCE), name
+    assert np.array_equal(got["scores"][0, :, 1] > 0.7, expected["scores"][0, :, 1] > 0.7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.cli import main
 from mace_cl.deploy import Deployment, devices, json_schema, load, verified
@@ -195,6 +197,7 @@ def test_an_anchor_may_be_used(tmp_path: Path) -> None:
         ("winograd", "winnograd", r"models\.mobilenet_v1\.winnograd: no such key; the nearest known is winograd"),
         ("input_tensors", "input_tensor", r"\.input_tensor: no such key; the nearest known is input_tensors"),
         ("library_name", "lib", r"lib: no such key"),
+        ("library_name", "lib[", r"lib\[: no such key"),
         ("winograd: 0", "winograd: 3", r"winograd: Input should be 0, 2 or 4, not '3'"),
         ("cpu+gpu", "quantum", r"runtime: Input should be 'cpu'.*not 'quantum'"),
         ("platform: tensorflow", "platform: mxnet", r"platform: Input should be 'tensorflow'"),
@@ -254,6 +257,22 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_no_deployment_file(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, text)
+
+
+WORDS = [
+    "models:", "a:", "&a", "*a", "-", "[", "]", "{", "}", ":", ",", "\n", "  ", "<<:", "!!int", "!x", "'", '"', "|",
+    ">", "0", "1.5", "~", "?", "${A}", "platform:", "onnx", "subgraphs:", "input_shapes:", "1,2", "winograd:",
+    "validation_threshold:",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=strategies.lists(strategies.sampled_from(WORDS), max_size=40), place=strategies.integers(0, 600))
+def test_any_words(words: list[str], place: int, tmp_path: Path) -> None:
+    """YAML's signs and MACE's words in any order, alone or somewhere in a file."""
+    for text in (" ".join(words), CLASSIFIER[:place] + " ".join(words) + CLASSIFIER[place:]):
+        with contextlib.suppress(InputError):
+            read(tmp_path, text, A="b")
 
 
 def test_no_text_and_no_file(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
+from mace_cl.demo.models import mobilenet_v2
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 from mace_cl.export.mace import write
 from mace_cl.frontends import mace_pb2 as pb
@@ -119,6 +121,28 @@ def test_there_and_back(one: Case, half: bool, tmp_path: Path) -> None:
     assert got.keys() == one.expected.keys()
     for name, array in one.expected.items():
         assert difference(got[name], array) <= (5e-3 if half else TOLERANCE), name
+
+
+def test_mobilenet_there_and_back(tmp_path: Path) -> None:
+    """The demonstration's network, whole: batch normalisation in weights, activations in the operators before."""
+    source = mobilenet_v2()
+    written = write(simplify(load_onnx(source)), "mobilenet_v2")
+    graph = pb.MultiNetDef.FromString(written.pb).net_def[0]
+    assert {op.type for op in graph.op} <= {
+        "Conv2D",
+        "DepthwiseConv2d",
+        "Eltwise",
+        "Pooling",
+        "FullyConnected",
+        "Reshape",
+        "Softmax",
+    }
+    model = onnx.load_from_string(source)
+    inputs = {port.name: filled("net", (1, 3, 224, 224)) for port in model.graph.input}
+    expected = reference(model, inputs, "onnxruntime as users run it")
+    got = reference(proto(load(save(tmp_path, written.pb, written.data), {})), inputs, "onnxruntime as users run it")
+    for name, array in expected.items():
+        assert difference(got[name], array) <= TOLERANCE
 
 
 def test_all_nodes_without_an_operator_are_named() -> None:
@@ -532,3 +556,15 @@ class TestWrong:
                     with contextlib.suppress(InputError):
                         load(path, {})
                 data[place // 8] ^= 1 << place % 8
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=strategies.binary(max_size=200), graph=strategies.booleans())
+    def test_any_bytes(self, data: bytes, graph: bool, tmp_path: Path) -> None:
+        """Bytes as a whole graph, or as an operator in one."""
+        if graph:
+            net = Net((1, 8, 8, 4))
+            HANDMADE["conv"][0](net)
+            net.net.output_info.add(name="y", dims=(1, 6, 6, 3))
+            data = net.net.SerializeToString() + b"\x0a" + bytes([len(data) % 128]) + data
+        with contextlib.suppress(InputError):
+            load(save(tmp_path, data, bytes(500)), {})
