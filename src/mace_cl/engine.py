@@ -110,6 +110,7 @@ class Runtime:
             trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime, provider=provider,
             exact=exact,
         )  # fmt: skip
+        clock.mark("settings")
         source = _source(model)
         given = opened_if_program(source, settings)
         if given is not None and (program is not None or shapes or outputs or exact):
@@ -117,8 +118,8 @@ class Runtime:
                 f"{given.name} is a compiled program; `program`, `shapes`, `outputs` and `exact` go with a model. "
                 "Give the model first, or leave them out"
             )
-        clock.mark("settings")
-        chosen = device if isinstance(device, Device) else find(settings.device)
+        clock.mark("program file")
+        chosen = device if isinstance(device, Device) else find(settings.device, mark=clock.mark)
         clock.mark("device")
         request = request_for(source, given, chosen, settings, program, shapes, progress, clock, outputs)
         clock.mark("identity")

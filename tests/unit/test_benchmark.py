@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,6 +20,7 @@ import pytest
 from mace_cl.benchmark import engines, pairs
 from mace_cl.benchmark.operations import Stay, by_type, operations, stays
 from mace_cl.benchmark.pairs import Engine, Latencies, difference, in_turns, percentile
+from mace_cl.benchmark.svg import Plot, lines
 from mace_cl.cli import main
 from mace_cl.demo import models
 from mace_cl.errors import InputError, MaceClError
@@ -70,6 +77,17 @@ def test_operations(schedule: Schedule) -> None:
         ("conv2d", 1, 2000),
         ("pool", 2, 200),
     ]
+
+
+def test_how_long_a_process_has_run() -> None:
+    code = (
+        "import time; before = time.monotonic(); from mace_cl.tools.common import process_seconds;"
+        "print(process_seconds(), time.monotonic())"
+    )
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said, now = map(float, done.stdout.split())
+    assert 0 < said <= now - begin + 0.011, "a tick of 10 ms, as the process begins within one"
 
 
 def test_an_operation_that_took_no_time_has_no_rate(schedule: Schedule) -> None:
@@ -165,6 +183,7 @@ def test_an_engine_that_refuses_or_dies() -> None:
         (2, "--peers: caffe: no such engine; known are ort", [str(models.DIGITS), "--peers", "ort,caffe"]),
         (2, "--warm-up: give a number", [str(models.DIGITS), "--warm-up", "-1"]),
         (2, "--shape x: should be like", [str(models.DIGITS), "--shape", "x"]),
+        (8, "there is no directory", [str(models.DIGITS), "--html", "absent/x.html"]),
         (6, "No OpenCL device that fits 'absent'", [str(models.DIGITS), "--device", "absent"]),
         (3, "not a model of a format", [__file__]),
     ],
@@ -205,3 +224,104 @@ def test_input_error_is_what_it_is() -> None:
 
     with pytest.raises(InputError):
         run(BenchmarkArgs(Path("absent.onnx")))
+
+
+HOSTILE = """</title></svg><script>alert("1")</script>'&\x01 onload=x"""
+
+
+def result_of(schedule: Schedule, name: str) -> Any:
+    from mace_cl.tools.benchmark import BenchmarkResult, Machine, Memory, Start
+    from mace_cl.tools.common import DeviceName
+
+    hostile = replace(
+        schedule,
+        kernels=tuple(replace(kernel, family=kernel.family + name) for kernel in schedule.kernels),
+        launches=tuple(replace(launch, node=name) for launch in schedule.launches),
+        inputs=tuple(replace(port, name=name) for port in schedule.inputs),
+    )
+    found = operations(hostile, [([(0, 2000), (5000, 6000), (6000, 6000)], [])])
+    times = Latencies.of([0.001, 0.002])
+    pair = pairs.Pair("ort", name, 0.9, 0.8, 1.0, 3, times, times, None, 0.1, 0.2, None)
+    start = Start("hit", name, 0.1, 0.01, {"imports": 0.05, name: 0.05})
+    device = DeviceName("pocl", name, name)
+    ceilings = {"flops": 2e9, "far_bytes": 1e9, "near_bytes": 4e9}
+    return BenchmarkResult(
+        Path(f"{name.replace('/', '')}.onnx"), Machine.here(), device, start, start, 0.1, times, found, ceilings,
+        Memory(4096, 4096, None, None, None), stays(hostile), (pair,), {"ncnn": name}, True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["plain", HOSTILE])
+def test_the_page_is_whole_and_asks_for_nothing(schedule: Schedule, name: str) -> None:
+    from mace_cl.tools.benchmark_page import page
+
+    class Reader(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+            self.seen: list[str] = []
+            self.said: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.seen.append(tag)
+            assert not [key for key, _ in attrs if key.startswith("on") or key in ("src", "href")]
+            if tag not in ("meta",):
+                self.open.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.seen.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+        def handle_data(self, data: str) -> None:
+            self.said.append(data)
+
+    reader = Reader()
+    reader.feed(page(result_of(schedule, name)))
+    assert reader.open == []
+    assert not {"script", "link", "img", "iframe"} & set(reader.seen)
+    assert reader.seen.count("svg") == 4
+    assert name in reader.said, "the name is there, as text"
+    text = page(result_of(schedule, name))
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+    for svg in re.findall("<svg.*?</svg>", text.replace("\x01", "")):
+        ElementTree.fromstring(svg)
+
+
+def test_a_plot_puts_values_in_their_places() -> None:
+    plot = Plot("t", (1, 100), (0, 10), x_log=True, width=900, height=360)
+    plot.point(10, 5, "red", "tip")
+    found = re.search('cx="([0-9.]+)" cy="([0-9.]+)"', plot.text)
+    assert found is not None
+    assert [float(value) for value in found.groups()] == pytest.approx([(72 + 884) / 2, (28 + 316) / 2], abs=0.01)
+    assert "1e+" not in lines("s", {"a": [(128, 1.0), (1024, 64.0)]}, "x", "y")
+
+
+def test_interrupting_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from mace_cl.tools import benchmark
+
+    said: dict[str, Any] = {
+        "version": "1", "init": 0.1, "first_run": 0.1, "memory": {}, "timings": {}, "ports": {}, "arena": 1024,
+        "decision": {"code": "hit", "sentence": "It fits.", "target": 0}, "constants": 0, "signature": "0" * 64,
+        "device": {"runtime": "fake", "name": "fake", "driver": "1"}, "operations": [], "stays": [],
+        "flops": 1e9, "far_bytes": 1e9, "near_bytes": 1e9,
+    }  # fmt: skip
+
+    class Fake(Engine):
+        def __init__(self, name: str) -> None:
+            self.name, self.loaded = name, {}
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def ask(self, request: dict[str, Any], progress: object = None) -> dict[str, Any]:
+            if request.get("engine") == "ort":
+                raise KeyboardInterrupt
+            return {**said, "seconds": [0.001] * request.get("runs", 1)}
+
+    monkeypatch.setattr(pairs, "Engine", Fake)
+    html = tmp_path / "page.html"
+    result = benchmark.run(benchmark.BenchmarkArgs(models.DIGITS, peers=("ort",), html=html, store=False))
+    assert (result.interrupted, result.pairs, result.latency.runs) == (True, (), 100)
+    assert html.read_text(encoding="utf-8").endswith("</html>\n")
+    assert main(["benchmark", str(models.DIGITS), "--peers", "ort", "--no-store", "-q", "--json"]) == 130

@@ -76,6 +76,7 @@ class Session:
     def __init__(self) -> None:
         self._runtime: Any = None
         self._run: Callable[[], object] | None = None
+        self._timings: dict[str, float] = {}
 
     def __call__(self, request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[str, Any]:
         try:
@@ -140,21 +141,25 @@ class Session:
         return asdict(measure(find(request["device"], alone=True)))
 
     def _load_own(self, model: Path, request: dict[str, Any], report: Report) -> Loaded:
+        before = time.perf_counter()
         from mace_cl import __version__
         from mace_cl.device import find
         from mace_cl.engine import Runtime
+        from mace_cl.request import Clock
         from mace_cl.settings import Settings
 
+        clock, imports = Clock(), time.perf_counter() - before
         settings = Settings.load(device=request["device"], store=request["store"], jobs=request["jobs"])
-        before = time.perf_counter()
-        device = find(settings.device, alone=True)
-        found = time.perf_counter() - before
+        clock.mark("settings")
+        device = find(settings.device, alone=True, mark=clock.mark)
+        clock.mark("device")
         runtime = self._runtime = Runtime(
             model, program=request["program"], device=device, store=settings.store, jobs=settings.jobs,
             shapes={name: tuple(shape) for name, shape in request["shapes"].items()} or None,
             progress=lambda what, done, total: report({"progress": [what, done, total]}),
         )  # fmt: skip
-        runtime.timings["device"] = found
+        self._timings = {"imports": imports, **clock.seconds}
+        self._timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         ports = {port.name: (port.dtype, port.shape) for port in runtime.inputs}
         return Loaded(__version__, ports, lambda inputs: list(runtime.run(inputs).values()))
 
@@ -167,7 +172,7 @@ class Session:
             "device": {"runtime": device.runtime, "name": device.name, "driver": device.driver},
             "signature": device.signature.digest(),
             "decision": asdict(self._runtime.decision),
-            "timings": self._runtime.timings,
+            "timings": self._timings,
             "ports": {port.name: (port.dtype, port.shape) for port in schedule.inputs},
             "arena": schedule.arena_bytes,
             "constants": schedule.constant_bytes,

@@ -50,6 +50,7 @@ def add_to(verbs: Verbs) -> None:
         "--rounds", type=count, default=12, metavar="N", help="pairs of blocks with each peer, default: 12"
     )
     parser.add_argument("--threads", type=count, metavar="N", help="threads of the peers, default: all processors")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots; it needs no other file")
     parser.add_argument("--program", type=Path, metavar="FILE", help="compiled program to use and, if need be, write")
     add_device(parser)
     add_compile_options(parser)
@@ -77,6 +78,7 @@ def _run(options: argparse.Namespace) -> None:
                 peers=options.peers,
                 rounds=options.rounds,
                 threads=options.threads,
+                html=options.html,
                 program=options.program,
                 device=options.device,
                 store=options.store,
@@ -91,6 +93,8 @@ def _run(options: argparse.Namespace) -> None:
         print_json(result)
     else:
         _show(result)
+        if options.html:
+            print(f"\nwritten  {options.html}")
     if result.interrupted:
         raise KeyboardInterrupt
 

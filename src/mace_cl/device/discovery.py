@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +52,22 @@ def discover() -> tuple[Device, ...]:
     return _numbered([*found, *_from_loader(found)])
 
 
-def find(spec: str | None = None, *, alone: bool = False) -> Device:
+def find(spec: str | None = None, *, alone: bool = False, mark: Callable[[str], None] | None = None) -> Device:
     """Choose a device as `choose` does, but load drivers one by one and stop at the first that fits.
 
     ``alone`` keeps the ICD loader from loading other drivers into this process; see
-    `mace_cl.device.drivers.platforms`.  ``Device.index`` counts the devices loaded until then.
+    `mace_cl.device.drivers.platforms`.  ``Device.index`` counts the devices loaded until then.  ``mark`` is
+    called with the name of each step that is done.
 
     Raises:
         DeviceError: no device fits.
     """
+    mark = mark or (lambda step: None)
+    import pyopencl  # noqa: F401  # it is large: a step of its own
+
+    mark("pyopencl")
     queue = sorted(drivers.installed(), key=lambda driver: _turn(driver.runtime, "gpu", spec))
+    mark("driver scan")
     found: tuple[Device, ...] = ()
     while queue and not (spec and spec.isdecimal()):
         found = _numbered([*found, *_devices_of(queue.pop(0), found, alone=alone and not found)])

@@ -194,7 +194,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
                     report(f"in turns with {best}" if number == 1 else "in turns with peers", number, args.rounds)
         except KeyboardInterrupt:
             interrupted = True
-        return BenchmarkResult(
+        result = BenchmarkResult(
             args.model, Machine.here(), DeviceName(**ours.loaded["device"]), cold, _start(ours),
             sum(warm) / len(warm) if warm else 0.0, Latencies.of(times), found, ceilings,
             Memory(
@@ -203,6 +203,12 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
             ),
             tuple(Stay(**one) for one in profiled["stays"]), pairs, absent, interrupted,
         )  # fmt: skip
+    if args.html is not None:
+        from mace_cl.program.format import replace_file
+        from mace_cl.tools.benchmark_page import page
+
+        replace_file(args.html, [page(result).encode()])
+    return result
 
 
 def _check_program(args: BenchmarkArgs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,22 @@ def tuned(target: Target) -> dict[str, str]:
         elif name.startswith("algorithms, "):
             found[name] = f"those of {value} convolutions"
     return found
+
+
+def process_seconds() -> float | None:
+    """Seconds since this process began; None where the system does not tell.
+
+    Linux tells the start in ticks of 10 ms (proc(5), starttime); the processor time used since then, which a
+    process that only starts spends all the time, says where in the tick.
+    """
+    try:
+        with Path("/proc/self/stat").open("rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        tick = 1.0 / os.sysconf("SC_CLK_TCK")
+        longest = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks * tick
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+    return min(max(time.process_time(), longest - tick), longest)
 
 
 def check_writable(path: Path) -> None:

@@ -30,8 +30,8 @@ class RunArgs:
     says.  ``seed`` fills the inputs not given with random numbers; None leaves them missing.
     ``repeat`` runs follow the first one and are timed.  ``top`` best scores are named, with
     ``labels``, a text file with one class per line.  ``model_outputs`` replace the model's.  ``where``
-    tells where each node runs; it needs no inputs, and without any nothing is run.  The rest is as for
-    `mace_cl.Runtime`.
+    tells where each node runs; it needs no inputs, and without any nothing is run.  ``before`` are timings
+    in seconds of what the caller did before.  The rest is as for `mace_cl.Runtime`.
     """
 
     model: Path
@@ -55,6 +55,7 @@ class RunArgs:
     exact: bool | None = None
     tune: float = 0.0
     watch: Callable[[State], None] | None = None
+    before: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def run(args: RunArgs) -> RunResult:
     begin = time.perf_counter()
     from mace_cl.device import find
     from mace_cl.engine import Runtime, tune_model
+    from mace_cl.request import Clock
     from mace_cl.settings import Settings
     from mace_cl.tools import tensors
 
@@ -133,9 +135,12 @@ def run(args: RunArgs) -> RunResult:
         device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider,
         exact=args.exact,
     )  # fmt: skip
-    timings = {"imports": time.perf_counter() - begin}
+    timings = {**args.before, "imports": time.perf_counter() - begin}
     before = time.perf_counter()
-    device = find(settings.device, alone=True)
+    clock = Clock()
+    device = find(settings.device, alone=True, mark=clock.mark)
+    clock.mark("device")
+    timings |= clock.seconds
     found = time.perf_counter() - before
     if args.tune:
         tune_model(
@@ -150,8 +155,7 @@ def run(args: RunArgs) -> RunResult:
         outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress, runtime=settings.runtime,
         provider=settings.provider, exact=args.exact,
     ) as runtime:  # fmt: skip
-        timings |= runtime.timings
-        timings["device"] = found
+        timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         where = runtime.where if args.where else ()
         if not given:
             return RunResult(DeviceName.of(device), runtime.decision, {}, (), (), None, timings, where)
