@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -167,6 +168,19 @@ class Runtime:
             DeviceError: the device failed.
         """
         return self._executor.run(input_data, output_data)
+
+    def twin(self) -> Runtime:
+        """The same network once more, to run at the same time in another thread: a stream.
+
+        Kernels and weights are shared, the memory for activations is not.  Each is closed for itself.
+
+        Raises:
+            InputError: this one is closed.
+            DeviceError: the device lacks memory.
+        """
+        twin = copy(self)
+        twin._executor = self._executor.twin()
+        return twin
 
     def close(self) -> None:
         """Give the device's memory back."""

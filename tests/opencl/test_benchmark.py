@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mace_cl import Runtime
 from mace_cl.cli import main
 from mace_cl.demo import models
 from mace_cl.device import Device
+from mace_cl.errors import InputError
 from mace_cl.runtime.ceilings import measure
 
 ARGV = ("benchmark", str(models.DIGITS), "--runs", "12", "--warm-up", "2")
@@ -56,6 +60,31 @@ def test_benchmark_for_people(own_store: Path, tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     for text in ("order of the run", "by time", "by type", "GFLOP/s", "init, compiling", "p99", "arena"):
         assert text in said
+
+
+def test_streams_in_the_benchmark(own_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = measured(capsys, "--streams", "2", "--peers", "ort", "--rounds", "1")["throughput"]
+    assert {(one["engine"], one["streams"]) for one in found} == {(n, k) for n in ("mace-cl", "ort") for k in (1, 2)}
+    assert all(one["rate"] > 0 for one in found)
+
+
+def test_twins_run_at_the_same_time_and_share_weights(own_store: Path, device: Device) -> None:
+    rng = np.random.default_rng(2)
+    with Runtime(models.DIGITS, device=device) as runtime:
+        inputs = [{port.name: rng.random(port.shape, np.float32) for port in runtime.inputs} for _ in range(40)]
+        expected = [runtime.run(one) for one in inputs]
+        twin = runtime.twin()
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda pair: (runtime, twin)[pair[0] % 2].run(pair[1]), enumerate(inputs)))
+        for one, other in zip(expected, found, strict=True):
+            for name in one:
+                np.testing.assert_array_equal(one[name], other[name])
+    last = twin.run(inputs[0])  # the other is closed
+    for name in last:
+        np.testing.assert_array_equal(last[name], expected[0][name])
+    twin.close()
+    with pytest.raises(InputError, match="closed"):
+        twin.twin()
 
 
 def test_nothing_is_kept_without_a_store(own_store: Path, capsys: pytest.CaptureFixture[str]) -> None:

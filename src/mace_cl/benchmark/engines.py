@@ -7,6 +7,7 @@ but ``openvino-default``, which OpenVINO lets compute in bf16 where the processo
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,11 +31,15 @@ Ports = Mapping[str, tuple[str, tuple[int, ...] | None]]
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine with a model: its version, the inputs' dtypes and shapes by name, and how to run it."""
+    """An engine with a model: its version, the inputs' dtypes and shapes by name, and how to run it.
+
+    ``streams`` gives so many ways to run it that may be used at the same time, if it knows any.
+    """
 
     version: str
     ports: Ports
     run: Callable[[Arrays], list[NDArray[Any]]]
+    streams: Callable[[int], list[Callable[[Arrays], object]]] | None = None
 
 
 def inputs_for(ports: Ports) -> Arrays:
@@ -77,6 +82,9 @@ class Session:
         self._runtime: Any = None
         self._run: Callable[[], object] | None = None
         self._timings: dict[str, float] = {}
+        self._loaded: Loaded | None = None
+        self._twins: list[Any] = []
+        self._inputs: Arrays = {}
 
     def __call__(self, request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[str, Any]:
         try:
@@ -92,7 +100,7 @@ class Session:
         loaded = self._load_own(model, request, report) if name == "mace-cl" else _LOADERS[name](model, request)
         ready = time.perf_counter()
         inputs = inputs_for(loaded.ports)
-        self._run = lambda: loaded.run(inputs)
+        self._run, self._loaded, self._inputs = lambda: loaded.run(inputs), loaded, inputs
         begin = time.perf_counter()
         outputs = loaded.run(inputs)
         end = time.perf_counter()
@@ -129,6 +137,36 @@ class Session:
             "stays": [asdict(one) for one in stays(schedule)],
         }
 
+    def throughput(self, request: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Runs per second of ``streams`` threads within ``seconds``.
+
+        Raises:
+            InputError: the engine knows only one.
+        """
+        loaded, inputs, count = self._loaded, self._inputs, request["streams"]
+        assert loaded is not None
+        if count > 1 and loaded.streams is None:
+            raise InputError("this engine is not measured with several streams")
+        runs = loaded.streams(count) if loaded.streams is not None and count > 1 else [loaded.run]
+        for run in runs:
+            run(inputs)
+        done, end = [0] * count, time.perf_counter() + request["seconds"]
+        last = [0.0] * count
+
+        def work(number: int) -> None:
+            while (now := time.perf_counter()) < end:
+                runs[number](inputs)
+                done[number] += 1
+            last[number] = now
+
+        begin = time.perf_counter()
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"rate": sum(number / (at - begin) for number, at in zip(done, last, strict=True))}
+
     def memory(self, request: dict[str, Any], report: Report) -> dict[str, Any]:
         """What this process holds."""
         return resident()
@@ -161,7 +199,12 @@ class Session:
         self._timings = {"imports": imports, **clock.seconds}
         self._timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         ports = {port.name: (port.dtype, port.shape) for port in runtime.inputs}
-        return Loaded(__version__, ports, lambda inputs: list(runtime.run(inputs).values()))
+
+        def streams(count: int) -> list[Callable[[Arrays], object]]:
+            self._twins = [*self._twins, *(runtime.twin() for _ in range(count - 1 - len(self._twins)))]
+            return [one.run for one in (runtime, *self._twins[: count - 1])]
+
+        return Loaded(__version__, ports, lambda inputs: list(runtime.run(inputs).values()), streams)
 
     def _own(self, inputs: Arrays) -> dict[str, Any]:
         """What only this engine can tell."""
@@ -182,16 +225,24 @@ class Session:
 def _ort(model: Path, request: dict[str, Any]) -> Loaded:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = request["threads"], 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    def session(threads: int) -> Any:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def streams(count: int) -> list[Callable[[Arrays], object]]:
+        # one session for all, as its documentation advises: the processors are shared out among its callers
+        one = session(max(1, request["threads"] // count))
+        return [lambda inputs: one.run(None, inputs)] * count
+
+    first = session(request["threads"])
     kinds = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"}
     ports = {
         port.name: (kinds.get(port.type, port.type[7:-1]), _shape(port.name, port.shape, request))
-        for port in session.get_inputs()
+        for port in first.get_inputs()
     }
-    return Loaded(ort.__version__, ports, lambda inputs: session.run(None, inputs))
+    return Loaded(ort.__version__, ports, lambda inputs: first.run(None, inputs), streams)
 
 
 def _openvino(model: Path, request: dict[str, Any], precision: str | None = "f32") -> Loaded:

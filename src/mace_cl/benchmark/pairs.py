@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -15,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl import errors
-from mace_cl.errors import MaceClError
+from mace_cl.errors import InputError, MaceClError
 from mace_cl.runtime.child import Child, ChildError
 
-__all__ = ["Engine", "Latencies", "Pair", "difference", "in_turns", "percentile"]
+__all__ = ["Engine", "Latencies", "Pair", "Throughput", "difference", "in_turns", "percentile", "throughput"]
 
 _BLOCK_SECONDS = 0.15
 _MOST_RUNS = 40
 _REST_SECONDS = 0.05
+_STREAM_SECONDS = 0.5
 
 Progress = Callable[[str, int, int], None]
 
@@ -151,6 +153,28 @@ def in_turns(ours: Engine, peers: Sequence[Engine], rounds: int) -> Iterator[Map
         yield {
             peer.name: _pair(peer, mine[peer.name], theirs[peer.name], differences[peer.name]) for peer in peers
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Runs per second with ``streams`` at a time: the median of rounds in which engines and numbers take turns."""
+
+    engine: str
+    streams: int
+    rate: float
+
+
+def throughput(engines: Sequence[Engine], streams: Sequence[int], rounds: int = 5) -> tuple[Throughput, ...]:
+    """Of each engine, with each number of streams that it can run."""
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in range(rounds):
+        for count in streams:
+            for engine in engines:
+                with suppress(InputError):
+                    said = engine.ask({"do": "throughput", "streams": count, "seconds": _STREAM_SECONDS})
+                    rates.setdefault((engine.name, count), []).append(said["rate"])
+                time.sleep(_REST_SECONDS)
+    return tuple(Throughput(name, count, statistics.median(found)) for (name, count), found in rates.items())
 
 
 def _pair(peer: Engine, mine: list[list[float]], theirs: list[list[float]], found: float | None) -> Pair:

@@ -50,6 +50,7 @@ def add_to(verbs: Verbs) -> None:
         "--rounds", type=count, default=12, metavar="N", help="pairs of blocks with each peer, default: 12"
     )
     parser.add_argument("--threads", type=count, metavar="N", help="threads of the peers, default: all processors")
+    parser.add_argument("--streams", type=count, default=1, metavar="N", help="also runs per second of N at a time")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots; it needs no other file")
     parser.add_argument("--program", type=Path, metavar="FILE", help="compiled program to use and, if need be, write")
     add_device(parser)
@@ -79,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
                 rounds=options.rounds,
                 threads=options.threads,
                 html=options.html,
+                streams=options.streams,
                 program=options.program,
                 device=options.device,
                 store=options.store,
@@ -213,6 +215,9 @@ def _show_peers(result: BenchmarkResult) -> None:
             "difference", "its init + first", "its memory",
         )  # fmt: skip
         print_table(columns, rows, numbers=(2, *range(4, 12)))
+    for one in result.throughput:
+        streams = "1 stream" if one.streams == 1 else f"{one.streams} streams"
+        print(f"throughput of {one.engine}, {streams}: {one.rate:.1f} runs per second")
     for peer, why in result.absent.items():
         print(f"{peer}: not measured: {why}")
 

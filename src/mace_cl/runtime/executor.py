@@ -24,7 +24,8 @@ class Executor:
     """A schedule on a device, ready to run; safe to use from several threads, one run at a time.
 
     ``programs[i]`` holds the kernels ``units[i]`` of the schedule.  ``constants`` are the schedule's
-    ``constant_bytes``; on a device that shares the host's memory they are used where they lie.
+    ``constant_bytes``; on a device that shares the host's memory they are used where they lie, and where a
+    buffer of them is ``shared``, that is used.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class Executor:
         schedule: Schedule,
         programs: Sequence[tuple[Sequence[int], Any]],
         constants: NDArray[np.uint8],
+        shared: Any = None,
     ) -> None:
         import pyopencl as cl
 
         self.schedule = schedule
         self.device = device
         self._cl = cl
-        self._context = context
+        self._context, self._programs = context, programs
         self._lock = threading.Lock()
         self._closed = False
         self._queue = cl.CommandQueue(context)
@@ -48,8 +50,10 @@ class Executor:
         try:
             self._arena = cl.Buffer(context, flags.READ_WRITE, schedule.arena_bytes)
             self._keep: list[Any] = [constants]
-            self._constants = None
-            if schedule.constant_bytes:
+            self._constants: Any = None
+            if shared is not None:
+                self._constants = cl.Buffer.from_int_ptr(shared.int_ptr, True)
+            elif schedule.constant_bytes:
                 place = flags.USE_HOST_PTR if _usable_in_place(device, constants) else flags.COPY_HOST_PTR
                 self._constants = cl.Buffer(context, flags.READ_ONLY | place, hostbuf=constants)
             self._parts: dict[Slot, Any] = {}
@@ -234,6 +238,13 @@ class Executor:
                 raise DeviceError(f"{self.device.name} failed while being profiled: {error}") from error
             finally:
                 self._queue = usual
+
+    def twin(self) -> Executor:
+        """Another executor of the same schedule, to run at the same time; only the arena is its own."""
+        with self._lock:
+            if self._closed:
+                raise InputError("this runtime is closed; make a new one, or take its twin before it is closed")
+            return Executor(self.device, self._context, self.schedule, self._programs, self._keep[0], self._constants)
 
     def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Put inputs in place without running."""

@@ -17,7 +17,7 @@ from mace_cl.tools.common import DeviceName, Progress, check_writable
 
 if TYPE_CHECKING:
     from mace_cl.benchmark.operations import Operation, Stay
-    from mace_cl.benchmark.pairs import Engine, Latencies, Pair
+    from mace_cl.benchmark.pairs import Engine, Latencies, Pair, Throughput
 
 __all__ = ["BenchmarkArgs", "BenchmarkResult", "Machine", "Memory", "Start", "run"]
 
@@ -29,8 +29,9 @@ _MOST_RATE = 1e18
 @dataclass(frozen=True)
 class BenchmarkArgs:
     """``runs`` are timed after ``warm_up`` runs that follow the first; ``rounds`` pairs of blocks are measured
-    with each of ``peers``, which get ``threads`` threads (None: as many as there are processors).  The rest is
-    as for `mace_cl.Runtime`.
+    with each of ``peers``, which get ``threads`` threads (None: as many as there are processors).  With more than
+    one of ``streams``, runs per second are measured with one and with as many at a time.  The rest is as for
+    `mace_cl.Runtime`.
     """
 
     model: Path
@@ -38,6 +39,7 @@ class BenchmarkArgs:
     warm_up: int = 10
     peers: tuple[str, ...] = ()
     rounds: int = 12
+    streams: int = 1
     threads: int | None = None
     html: Path | None = None
     program: Path | None = None
@@ -118,6 +120,7 @@ class BenchmarkResult:
     pairs: tuple[Pair, ...]
     absent: dict[str, str]
     interrupted: bool
+    throughput: tuple[Throughput, ...] = ()
 
 
 def run(args: BenchmarkArgs) -> BenchmarkResult:
@@ -132,7 +135,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
     """
     from mace_cl.benchmark.engines import PEERS, missing
     from mace_cl.benchmark.operations import Operation, Stay
-    from mace_cl.benchmark.pairs import Engine, Latencies, in_turns
+    from mace_cl.benchmark.pairs import Engine, Latencies, in_turns, throughput
     from mace_cl.settings import Settings
 
     if not args.model.is_file():
@@ -176,6 +179,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
         report("measuring the device's ceilings", 0, 1)
         ceilings = _ceilings(settings, ours)
         pairs: tuple[Pair, ...] = ()
+        rates: tuple[Throughput, ...] = ()
         interrupted = False
         try:
             peers: list[Engine] = []
@@ -192,6 +196,9 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
                     pairs = tuple(round_.values())
                     best = ", ".join(f"{pair.peer} {pair.ratio:.2f}" for pair in pairs)
                     report(f"in turns with {best}" if number == 1 else "in turns with peers", number, args.rounds)
+            if args.streams > 1:
+                report(f"throughput of {args.streams} streams", 0, 1)
+                rates = throughput([ours, *peers], (1, args.streams))
         except KeyboardInterrupt:
             interrupted = True
         result = BenchmarkResult(
@@ -201,7 +208,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
                 ours.loaded["arena"], ours.loaded["constants"],
                 memory.get("peak"), memory.get("anonymous"), memory.get("file"),
             ),
-            tuple(Stay(**one) for one in profiled["stays"]), pairs, absent, interrupted,
+            tuple(Stay(**one) for one in profiled["stays"]), pairs, absent, interrupted, rates,
         )  # fmt: skip
     if args.html is not None:
         from mace_cl.program.format import replace_file
