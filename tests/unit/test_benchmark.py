@@ -295,6 +295,9 @@ def test_a_plot_puts_values_in_their_places() -> None:
     found = re.search('cx="([0-9.]+)" cy="([0-9.]+)"', plot.text)
     assert found is not None
     assert [float(value) for value in found.groups()] == pytest.approx([(72 + 884) / 2, (28 + 316) / 2], abs=0.01)
+    turned = Plot("t", (0, 1), (4, 0), width=900, height=360, y_ticks=False)
+    turned.box((0, 1), (1, 2), "red", "tip")
+    assert 'y="100.00" width="812.00" height="72.00"' in turned.text, "the first row is on top"
     assert "1e+" not in lines("s", {"a": [(128, 1.0), (1024, 64.0)]}, "x", "y")
 
 

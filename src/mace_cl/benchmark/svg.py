@@ -109,14 +109,15 @@ def lines(
 
 
 def _scale(low: float, high: float, begin: float, end: float, log: bool) -> Callable[[float], float]:
-    """From values to pixels; what lies outside is put on the edge."""
+    """From values to pixels, upwards or downwards; what lies outside is put on the edge."""
     if log:
         low, high = math.log10(max(low, 1e-300)), math.log10(max(high, 1e-300))
     span = high - low or 1.0
+    least, most = min(low, high), max(low, high)
 
     def place(value: float) -> float:
         at = math.log10(max(value, 1e-300)) if log else value
-        return begin + (min(max(at, low), high) - low) / span * (end - begin)
+        return begin + (min(max(at, least), most) - low) / span * (end - begin)
 
     return place
 
