@@ -120,7 +120,13 @@ def model_of(*cases: Case) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, cases[0].name, inputs, outputs, constants)
     opset = helper.make_opsetid("", cases[0].opset)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=8, producer_name="mace-cl tests")
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for output in inferred.graph.output:
+        if not output.type.tensor_type.HasField("shape"):  # of ops that onnx infers none for: shaped like their input
+            prefix = output.name.rpartition("/")[0]
+            like = next(port for port in inferred.graph.input if port.name.rpartition("/")[0] == prefix)
+            output.type.CopyFrom(like.type)
+    return inferred
 
 
 def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], oracle: Oracle = "onnxruntime") -> Outputs:

@@ -258,9 +258,9 @@ class TestUnsupported:
         ("body", "values", "message"),
         [
             ("y = DeformConv(x, w, x1)", {"x": (1, 1, 4), "w": (1, 1, 2), "x1": (1, 2, 3)}, "only 2-D deformable conv"),
-            ("y = LayerNormalization(x, s, x1)", {"x": (2, 3), "s": (3,), "x1": (3,)}, "bias are not constant"),
-            ("y, y1 = LayerNormalization(x, s)", {"x": (2, 3), "s": (3,)}, "outputs Mean and InvStdDev"),
-            ("y = InstanceNormalization(x, s, b)", {"x": (1, 3, 8), "s": (3,), "b": (3,)}, "needs a 4-D input"),
+            ("y = QuantizeLinear<output_dtype=17>(x, s)", {"x": (3,), "s": np.float32(1)}, "float8"),
+            ("y, z = LSTM<hidden_size=2, activations=[\"A\",\"B\",\"C\"]>(x, w, r)",
+             {"x": (1, 1, 3), "w": (1, 8, 3), "r": (1, 8, 2)}, "activations .* are not known"),
         ],
     )  # fmt: skip
     def test_variant(self, body: str, values: dict[str, Any], message: str) -> None:

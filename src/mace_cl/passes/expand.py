@@ -46,6 +46,7 @@ def _expand(model: ir.Model) -> bool:
         if function is None or not all(_known(inner, version) for inner in function):
             continue
         found += 1
+        _fill_attributes(node, version)
         domain = f"{DOMAIN}.expanded"
         for inner in function:
             inner.metadata_props["mace_cl.nodes"] = nodes_of(node)
@@ -55,6 +56,15 @@ def _expand(model: ir.Model) -> bool:
         node.domain, node.overload = domain, str(found)
         model.opset_imports[domain] = 1
     return found > 0
+
+
+def _fill_attributes(node: ir.Node, version: int) -> None:
+    """The defaults that the schema gives, which a function body takes for granted."""
+    import onnx
+
+    for name, attribute in onnx.defs.get_schema(node.op_type, version).attributes.items():
+        if name not in node.attributes and attribute.default_value.name:
+            node.attributes[name] = ir.serde.deserialize_attribute(attribute.default_value)
 
 
 def _runs(op_type: str) -> bool:

@@ -25,6 +25,7 @@ class FoldPass(ir.passes.InPlacePass):
         for _ in range(_MOST_ROUNDS):
             before = _state(model)
             common.ShapeInferencePass(strict_mode=False)(model)
+            _infer(model)
             fold(model)
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             IdentityPass()(model)
@@ -54,9 +55,20 @@ def _folding() -> ir.passes.PassBase:
 
 _MOST_FILLED = 1 << 20
 
+_SHAPED_LIKE_INPUT = frozenset(("GroupNormalization", "MeanVarianceNormalization"))
+"""Ops that onnx infers no shape for."""
+
+
+def _infer(model: ir.Model) -> None:
+    for node in model.graph:
+        if node.domain == "" and node.op_type in _SHAPED_LIKE_INPUT and node.inputs[0] is not None:
+            node.outputs[0].shape, node.outputs[0].type = node.inputs[0].shape, node.inputs[0].type
+
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """As by default, but ``ConstantOfShape`` too where it is not large: later shapes hang on it."""
+    """As by default, but quantised weights too, and ``ConstantOfShape`` where it is not large: shapes hang on it."""
+    if node.op_type in ("DequantizeLinear", "QuantizeLinear") and not node.domain:
+        return True
     if node.op_type != "ConstantOfShape" or node.domain or (shape := array_of(node.inputs[0])) is None:
         return None
     return True if np.prod(shape, dtype=np.float64) <= _MOST_FILLED else None

@@ -18,6 +18,7 @@ from mace_cl.passes.identity import IdentityPass
 from mace_cl.passes.lift_elementwise import LiftElementwisePass
 from mace_cl.passes.linear_rows import LinearRowsPass
 from mace_cl.passes.place import Host, NamePass, PlacePass
+from mace_cl.passes.round_trip import RoundTripPass
 
 __all__ = ["PASSES", "SIMPLIFYING", "optimise", "simplify", "specialise"]
 
@@ -39,6 +40,7 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     ChannelMovesPass(),  # shuffles, slices and concatenations of whole channels become one node
     common.RemoveUnusedNodesPass(),
     FoldAffinePass(),  # per-channel Mul and Add after Conv go into its weights
+    RoundTripPass(),  # quantise and back becomes rounding
     LiftElementwisePass(),  # elementwise ops become expressions
     FuseElementwisePass(),  # chains of expressions become one
     FuseEpiloguePass(),  # an expression after Conv, Gemm or a pool becomes its epilogue
