@@ -24,6 +24,8 @@ def array_of(value: ir.Value | None) -> NDArray[Any] | None:
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """The shape if it is known and static."""
+    if value is not None and value.const_value is not None and not value.is_graph_input():
+        return tuple(int(size) for size in value.const_value.shape)  # type: ignore[arg-type]
     if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
         return None
     return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]

@@ -107,6 +107,11 @@ def _function(node: ir.Node, version: int) -> ir.Function | None:
     if not text:
         return None
     proto.ParseFromString(text)
+    made = {name for inner in proto.node for name in inner.output}
+    del proto.output[len(node.outputs) :]
+    for name in proto.output:  # outputs that the node does not use may have no node that makes them
+        if name not in made:
+            proto.node.add(op_type="Identity", input=[proto.input[0]], output=[name])
     return ir.serde.deserialize_function(proto)
 
 
