@@ -215,8 +215,15 @@ def tune(request: Request, choices: Choices, budget: float, watch: Callable[[Sta
     )  # fmt: skip
     calls = [call for call in found.calls if isinstance(call, KernelCall)]
     weights = {id(one): one.array.nbytes for call in calls for one in call.operands if isinstance(one, Constant)}
+    before = len(choices.records)
     with Bench(device, settings.jobs, min(assign(found).size + sum(weights.values()), _MOST_SWEPT)) as bench:
-        return search(found, choices, bench, budget - (time.monotonic() - begin), watch)
+        try:
+            return search(found, choices, bench, budget - (time.monotonic() - begin), watch)
+        except KeyboardInterrupt:
+            measured, path = len(choices.records) - before, choices.records.path
+            if path is not None:
+                logger.warning("%d candidates were measured and are kept in %s; tuning again goes on.", measured, path)
+            raise
 
 
 def build(

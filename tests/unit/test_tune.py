@@ -242,7 +242,7 @@ class TestImport:
 
     def test_a_line_that_is_too_long(self) -> None:
         with pytest.raises(ValueError, match="characters"):
-            parse(" " * (1 << 15))
+            parse(" " * (1 << 19))
 
 
 class TestJudge:

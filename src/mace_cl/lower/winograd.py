@@ -23,11 +23,11 @@ Algorithm = Callable[[Conv2D], int]
 
 _FLOAT = 4
 
-_TRANSFORM_COST = {2: 150, 4: 350}
+_TRANSFORM_COST = {2: 250, 4: 400}
 """Vector operations that transforming one tile of one channel block costs, loads and stores included."""
 
-_WEIGHT_COST = 20
-"""Vector operations in the time in which one vector of weights comes from main memory."""
+_WEIGHT_COST = (6, 20)
+"""Vector operations in the time in which one vector of weights comes from a shared cache, or from main memory."""
 
 
 def possible(problem: Conv2D) -> tuple[int, ...]:
@@ -43,22 +43,24 @@ def direct(problem: Conv2D) -> int:
     return 0
 
 
-def estimated(problem: Conv2D) -> int:
+def estimated(problem: Conv2D, near_cache: int = 1 << 20) -> int:
     """The `Algorithm` that takes what is estimated to be fastest.
 
     The estimate counts vector multiply-adds: 9 per pixel and pair of channels directly, (m+2)² per tile
-    with the transforms on top; and on both sides the weights, which come from far each time.
+    with the transforms on top; and on both sides the weights, which come from far each time: from main
+    memory if those of one layer exceed the ``near_cache``, as those of its whole network then are many.
     """
     if possible(problem) == (0,):
         return 0
     c, channels, window = problem.c, problem.channels, problem.window
     (height, width), pairs = window.output, channels[0] * channels[1] // c
-    best, least = 0, 0.9 * (height * width * 9 * pairs + 9 * pairs * _WEIGHT_COST)
+    weight = _WEIGHT_COST[9 * 4 * channels[0] * channels[1] > near_cache]
+    best, least = 0, 0.9 * (height * width * 9 * pairs + 9 * pairs * weight)
     for m, transform in _TRANSFORM_COST.items():
         tiles, points = ceil_div(height, m) * ceil_div(width, m), (m + 2) ** 2
         # few tiles leave the product's registers empty
         product = tiles * points * pairs * (1 + 4 / tiles)
-        cost = product + tiles * transform * (sum(channels) // c) + points * pairs * _WEIGHT_COST
+        cost = product + tiles * transform * (sum(channels) // c) + points * pairs * weight
         if cost < least:
             best, least = m, cost
     return best

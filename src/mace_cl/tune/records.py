@@ -35,7 +35,7 @@ VERDICTS = ("best", "slower", "noise", "wrong", "refused", "died", "late")
 gave another answer; ``refused``, ``died`` and ``late`` are the compiler's."""
 
 _MOST_BYTES = 1 << 26
-_MOST_LINE = 1 << 14
+_MOST_LINE = 1 << 18
 _MOST_TEXT = 256
 
 

@@ -300,12 +300,12 @@ class _Tuning:
     def _look(self, task: _Task) -> None:
         """Time the incumbent against itself: its weight in a run, and the noise."""
         incumbent = task.name(task.incumbent)
-        pairs = self._stand.time(task.worker, (incumbent, incumbent), 8)
+        pairs = self._stand.time(task.worker, (incumbent, incumbent), _PAIRS)
         if not pairs:
             task.dead = True
             return
         verdict = judge(pairs)
-        task.floor = max(verdict.noise, abs(verdict.ratio - 1))
+        task.floor = verdict.noise
         task.seconds = median(first for first, _ in pairs)
         if not task.first:
             task.first = task.seconds

@@ -45,7 +45,7 @@ class Convolution:
 
     def default(self, traits: Traits) -> dict[str, int]:
         """The one that is estimated to be fastest."""
-        return {"winograd": estimated(self.problem)}
+        return {"winograd": estimated(self.problem, traits.near_cache)}
 
 
 Space = Tunable | Convolution
@@ -63,7 +63,7 @@ FAMILIES: Mapping[str, tuple[type, tuple[str, ...]]] = MappingProxyType(
 _LAYOUTS = ("blocked", "nchw", "nhwc")
 _LEFT_OUT = ("epilogue", "bias")
 _MOST = 1 << 31
-_MOST_WORDS = 64
+_MOST_WORDS = 1 << 14
 
 
 def is_tunable(problem: Problem) -> TypeGuard[Tunable]:
