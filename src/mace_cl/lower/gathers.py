@@ -25,7 +25,7 @@ def absorb_gathers(plan: Plan) -> Plan:
     gone: set[int] = set()
     calls: list[KernelCall | HostCall] = []
     for call in plan.calls:
-        source = call.operands[0] if isinstance(call, KernelCall) else None
+        source = call.operands[0] if isinstance(call, KernelCall) and call.operands else None
         gather = gathers.get(source.buffer) if isinstance(source, Region) else None
         if gather is not None and isinstance(call, KernelCall) and source == gather.result:
             buffer = gather.result.buffer

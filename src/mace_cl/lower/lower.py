@@ -63,7 +63,8 @@ def _lower(builder: Builder, node: ir.Node) -> bool:
     try:
         if key not in TYPED:
             _refuse_types(builder, node)
-        LOWERINGS[key](builder, node)
+        if not builder.empty(node):
+            LOWERINGS[key](builder, node)
     except UnsupportedError as error:
         if error.nodes:
             raise

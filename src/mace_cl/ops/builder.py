@@ -196,6 +196,15 @@ class Builder:
             return Elementwise(self.block, tuple(dims), (source, result), COPY)
         return Map("copy", tuple(dims), (Operand(kind, source),), Operand(kind, result), "r = a0;")
 
+    def empty(self, node: ir.Node) -> bool:
+        """Whether all that is used of the node's results is empty; they are at hand then."""
+        results = [value for value in node.outputs if is_used(value)]
+        if not all(0 in (static_shape(value) or ()) for value in results):
+            return False
+        for value in results:
+            self._emit(self._nothing(value), [], self.allocate(value, "nchw"), nodes_of(node))
+        return bool(results)
+
     def _nothing(self, value: ir.Value) -> Problem:
         """What stands for the kernel of an empty value: it writes the one element that nobody looks at."""
         return Map("empty", (1,), (), Operand(self.type(value), Access((0,))), "r = 0;")
@@ -235,16 +244,13 @@ class Builder:
         )
 
     def emit(self, problem: Problem, operands: Sequence[Region | Constant], result: Region, node: ir.Node) -> None:
-        """Add a kernel call for ``node``; where all its results are empty, one that does next to nothing.
+        """Add a kernel call for ``node``.
 
         Raises:
             UnsupportedError: an operand is empty, and the kernel is not one that could do with that.
         """
-        if all(0 in self.shape(value) for value in node.outputs if is_used(value)):
-            problem, operands = self._nothing(node.outputs[0]), ()
-        elif not isinstance(problem, Map) and any(
-            0 in self.shape(one) for one in node.inputs if one and array_of(one) is None
-        ):
+        operands_of = [value for value in node.inputs if value is not None and array_of(value) is None]
+        if not isinstance(problem, Map) and any(0 in self.shape(value) for value in operands_of):
             raise self.unsupported(node, "an operand has no elements")
         self._emit(problem, operands, result, nodes_of(node))
 
