@@ -24,13 +24,15 @@ from mace_cl.bind import bind, kernels_of
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError, ModelError, UnsupportedError
-from mace_cl.frontends.read import as_onnx, load
+from mace_cl.frontends.read import as_onnx, declared, load
+from mace_cl.graph import type_name
 from mace_cl.identity import engine_fingerprint
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.lower import assign, with_algorithms
 from mace_cl.lower.winograd import possible
 from mace_cl.placement import plan
 from mace_cl.plan import Constant, HostCall, KernelCall, Layout, Plan, Traits
+from mace_cl.program.bucket import Input, Value
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.request import Request
 from mace_cl.runtime.build import Progress
@@ -47,7 +49,8 @@ from mace_cl.tune.search import tune as search
 from mace_cl.tune.space import Convolution
 
 __all__ = [
-    "PRODUCER", "Prepared", "build", "choices_for", "layout_of", "planned", "prepare", "program", "traits_of", "tune",
+    "PRODUCER", "Prepared", "build", "choices_for", "inputs_of", "layout_of", "planned", "prepare", "program",
+    "traits_of", "tune",
 ]  # fmt: skip
 
 logger = logging.getLogger("mace_cl")
@@ -62,13 +65,14 @@ class Prepared:
     """A model bound to a device, before its kernels are built.
 
     ``reference`` is the same model for ONNX Runtime, where it can have it; ``origins`` tells as pairs of
-    provenance which choices are tuned.
+    provenance which choices are tuned, ``values`` what the parameters were.
     """
 
     schedule: Schedule
     constants: NDArray[np.uint8]
     reference: Path | bytes | None
     origins: Pairs = ()
+    values: tuple[Value, ...] = ()
 
 
 def traits_of(device: Device) -> Traits:
@@ -123,6 +127,30 @@ def planned(
     return found, reference
 
 
+def inputs_of(
+    source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+) -> tuple[Input, ...]:
+    """The inputs of a model of which some are open once those of ``shapes`` are fixed; empty where all are fixed.
+
+    Raises:
+        InputError: ``outputs`` do not fit the model.
+    """
+    found = declared(source, outputs)
+    if found is None:
+        return ()
+    model, parameters = found
+    made = []
+    for value in model.graph.inputs:
+        name = str(value.name)
+        if name in model.graph.initializers:
+            continue
+        own = None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
+        given = (shapes or {}).get(name)
+        shape = own if given is None else tuple(given)
+        made.append(Input(name, type_name(value), shape, name in parameters and given is None))
+    return tuple(made) if any(one.open for one in made) else ()
+
+
 def choices_for(device: Device, settings: Settings) -> Choices:
     """Algorithms and parameters by the store's tuning records, and by rule where there are none."""
     records = Records(records_path(settings.store_dir) if settings.store else None)
@@ -161,7 +189,8 @@ def prepare(
     report("planning kernels and memory", 3, 3)
     if origins:
         logger.info("Tuning records are used: %s.", "; ".join(f"{name}: {value}" for name, value in origins))
-    return Prepared(schedule, constants, reference, origins)
+    fixed = tuple(Value.of(name, array) for name, array in sorted((values or {}).items()))
+    return Prepared(schedule, constants, reference, origins, fixed)
 
 
 def _origins(plan: Plan, chosen: Plan, schedule: Schedule, choices: Choices) -> Pairs:
@@ -240,12 +269,12 @@ def build(
     units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
     constants = memoryview(prepared.constants)  # type: ignore[arg-type]
     provenance = (("oracle", oracle), *prepared.origins)
-    return Target(device.signature, prepared.schedule, units, constants, provenance, golden), built
+    return Target(device.signature, prepared.schedule, units, constants, provenance, golden, prepared.values), built
 
 
-def program(model: ModelIdentity, options: Pairs) -> Program:
+def program(model: ModelIdentity, options: Pairs, inputs: tuple[Input, ...] = ()) -> Program:
     """A program without parts, to which targets are added."""
-    return Program(PRODUCER, engine_fingerprint(), model, options, ())
+    return Program(PRODUCER, engine_fingerprint(), model, options, (), inputs)
 
 
 class _Reference:
@@ -260,6 +289,7 @@ class _Reference:
             "model": str(source) if isinstance(source, Path) else "",
             "inputs": [{"name": port.name, "dtype": port.dtype, "shape": port.shape or ()} for port in schedule.inputs],
             "outputs": checkable(schedule),
+            "values": [[one.name, one.dtype, one.shape, one.data.hex()] for one in prepared.values],
         }
         self._child = Child("mace_cl.runtime.worker", "refer")
         self._pool = ThreadPoolExecutor(1)

@@ -22,20 +22,24 @@ from mace_cl.errors import InputError, StorageError
 from mace_cl.identity import model_sha256
 from mace_cl.keeping import check_no_model, save_weights, signer
 from mace_cl.loading import checked
+from mace_cl.program.bucket import usual
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, is_program, write
-from mace_cl.program.policy import open_trusted
+from mace_cl.program.policy import Decision, open_trusted
 from mace_cl.program.program import ModelIdentity, Pairs, Target
 from mace_cl.program.proofs import proof
 from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
 from mace_cl.schedule import Place, Port, Schedule, places
 from mace_cl.settings import RUNTIMES, Settings
-from mace_cl.start import renew, start
+from mace_cl.start import open_inputs, renew, seek, start
 
 if TYPE_CHECKING:
+    from mace_cl.program.bucket import Bucket
     from mace_cl.runtime.compile import Built
+    from mace_cl.runtime.executor import Executor
     from mace_cl.tune.search import State, Summary
+    from mace_cl.variants import Variants
 
 __all__ = [
     "Compiled",
@@ -63,7 +67,7 @@ class Runtime:
         device: a device as `mace_cl.devices` lists them, or a specification such as ``"gpu"``,
             ``"intel"``, ``"1"``; by default the best.
         store: False keeps compiled programs in memory only.
-        shapes: shapes of inputs that have symbolic dimensions.
+        shapes: shapes of inputs that have symbolic dimensions, to be fixed.
         outputs: names of values or nodes to be the outputs in place of the model's own.
         jobs: how many processes compile kernels at the same time.
         progress: called with (what, done, total) while a program is made.
@@ -83,6 +87,13 @@ class Runtime:
         where: for each node of the model, constants folded, where it runs and why.
         decision: whether the compiled program was used, and why (``code``, ``sentence``).
         timings: seconds that each step of the start took.
+        symbolic: where sizes are symbolic or inputs are parameters of ops, the model's inputs as it declares them.
+        buckets: then, the sets of shapes and values that are ready in memory, the one used last at the end.
+
+    Where sizes are symbolic, the model is compiled for each set of shapes that `run` meets, and where inputs are
+    parameters of ops (axes, sizes), for each of their values; all are kept in the same program.  ``inputs``,
+    ``outputs``, ``where``, ``schedule`` and ``decision`` are those of the set used last.  At first it is the one
+    with a batch of 1; where more than the batch is open there is none before the first run, and they raise InputError.
 
     It may be used from several threads; runs take turns.  Errors are those of `mace_cl.errors`.
     """
@@ -124,26 +135,47 @@ class Runtime:
         clock.mark("device")
         request = request_for(source, given, chosen, settings, program, shapes, progress, clock, outputs)
         clock.mark("identity")
-        self._executor, self.decision = start(request, given)
+        found = seek(request, given)
+        self.symbolic = open_inputs(request, found)
+        self._variants: Variants | None = None
+        if self.symbolic:
+            from mace_cl.variants import Variants
+
+            self._variants = Variants(replace(request, inputs=self.symbolic), given)
+            self._variants.begin(found)
+        else:
+            self._fixed = start(request, given, found)
         self.device = chosen
         self.timings = clock.seconds
 
     @property
+    def _last(self) -> tuple[Executor, Decision]:
+        return self._fixed if self._variants is None else self._variants.last()
+
+    @property
     def inputs(self) -> tuple[Port, ...]:
-        return self._executor.schedule.inputs
+        return self.schedule.inputs if self._variants is None else self._variants.inputs
 
     @property
     def outputs(self) -> tuple[Port, ...]:
-        return self._executor.schedule.outputs
+        return self.schedule.outputs
 
     @property
     def where(self) -> tuple[Place, ...]:
-        return places(self._executor.schedule)
+        return places(self.schedule)
+
+    @property
+    def decision(self) -> Decision:
+        return self._last[1]
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        return () if self._variants is None else self._variants.buckets
 
     @property
     def schedule(self) -> Schedule:
         """What a run consists of, launch by launch."""
-        return self._executor.schedule
+        return self._last[0].schedule
 
     def profile(self, input_data: Mapping[str, Any]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """One inference: when each launch of the schedule, and each host step, began and ended.
@@ -154,12 +186,14 @@ class Runtime:
             InputError: a name, dtype, rank or shape does not fit.
             DeviceError: the device failed.
         """
-        return self._executor.profile(input_data)
+        return (self._variants or self._fixed[0]).profile(input_data)
 
     def run(
         self, input_data: Mapping[str, Any], output_data: Mapping[str, NDArray[Any]] | None = None
     ) -> dict[str, NDArray[Any]]:
         """One inference: arrays by input name in, arrays by output name out.
+
+        Shapes that were not met before raise, besides, what `Runtime` does.
 
         ``output_data`` gives arrays of the outputs' dtype and shape to write into.
 
@@ -167,7 +201,7 @@ class Runtime:
             InputError: a name, dtype, rank or shape does not fit.
             DeviceError: the device failed.
         """
-        return self._executor.run(input_data, output_data)
+        return (self._variants or self._fixed[0]).run(input_data, output_data)
 
     def twin(self) -> Runtime:
         """The same network once more, to run at the same time in another thread: a stream.
@@ -179,12 +213,15 @@ class Runtime:
             DeviceError: the device lacks memory.
         """
         twin = copy(self)
-        twin._executor = self._executor.twin()
+        if self._variants is not None:
+            twin._variants = self._variants.twin()
+        else:
+            twin._fixed = self._fixed[0].twin(), self._fixed[1]
         return twin
 
     def close(self) -> None:
         """Give the device's memory back."""
-        self._executor.close()
+        (self._variants or self._fixed[0]).close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -350,8 +387,11 @@ def tune_model(
     from mace_cl import compiler
 
     summary = compiler.tune(request, compiler.choices_for(chosen, settings), budget, watch)
-    executor, _ = renew(request)
-    executor.close()
+    inputs = compiler.inputs_of(source, shapes, outputs)
+    bucket = usual(inputs) if inputs else None
+    if bucket is not None or not inputs:  # else what is tuned is compiled when the parameters are known
+        executor, _ = renew(replace(request, inputs=inputs, bucket=bucket))
+        executor.close()
     return summary
 
 
@@ -390,7 +430,14 @@ def compile_for(
         raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
     check_no_model(path)
     identity, options = ModelIdentity(_name(source), model_sha256(source)), compile_options(settings, shapes, outputs)
-    made, done = compiler.program(identity, options), []
+    inputs = compiler.inputs_of(source, shapes, outputs)
+    parameters = [one.name for one in inputs if one.parameter]
+    if parameters:
+        raise InputError(
+            f"{_name(source)}: is compiled for the values of {', '.join(parameters)}, which are parameters of its ops; "
+            f"run it with them (mace-cl run {_name(source)} --program {path} --input …): that writes the program"
+        )
+    made, done = compiler.program(identity, options, inputs), []
     for device in devices:
         begin = time.perf_counter()
         request = Request(source, identity, options, shapes, path, device, settings, progress, outputs=tuple(outputs))

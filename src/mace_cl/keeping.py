@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from mace_cl.device.signature import Signature
 from mace_cl.errors import DamagedError, InputError, ModelError, ProgramError, SealError, StorageError
 from mace_cl.identity import engine_fingerprint
+from mace_cl.program.bucket import Bucket
 from mace_cl.program.format import Opened, Signer, write
 from mace_cl.program.policy import COPIED, SET_ASIDE, Decision, decide, examine, quarantine
 from mace_cl.program.program import Program, Target
-from mace_cl.program.proofs import proof
+from mace_cl.program.proofs import proof, use
 from mace_cl.program.store import Store
 from mace_cl.request import Found, Request, access, proofs
 from mace_cl.settings import Settings
@@ -155,6 +156,8 @@ def save(request: Request, target: Target, path: Path | None, found: Found, empt
 
     settings, key = request.settings, None
     proofs(settings).record(proof(target, request.device.signature))
+    if request.inputs:
+        proofs(settings).record(use(proof(target, target.signature), target.bucket))
     if path is None:
         return
     try:
@@ -197,7 +200,20 @@ def _add(request: Request, target: Target, path: Path, empty: Program, decision:
             logger.warning("The file is kept as %s.", quarantine(path, copy=True))
     elif there is not None and decide(there, device=request.device.signature).code in SET_ASIDE:
         logger.warning("%s It is kept as %s.", there, quarantine(path))
-    write(add_target(base, target), path, key=key, signer=signer(settings))
+    known, now = proofs(settings), time.time_ns()
+    live = {bucket: now + place for place, (bucket, _) in enumerate(request.live)}
+    for most in (settings.buckets, 1):
+        program = add_target(
+            base, target, buckets=most, budget=settings.store_budget,
+            last_use=lambda one: live.get(one.bucket) or known.last_use(use(proof(one, one.signature), one.bucket)),
+        )  # fmt: skip
+        try:
+            write(program, path, key=key, signer=signer(settings))
+        except StorageError:  # all buckets may not fit a file together
+            if most == 1 or len(program.buckets()) < 2:
+                raise
+        else:
+            break
     logger.info("Later starts on %s load %s.", request.device.name, path)
     _sweep(settings, path)
 
@@ -208,18 +224,20 @@ def save_weights(settings: Settings, program: Program) -> None:
         return
     try:
         Store(settings.store_dir).prepare()
-        path = _weights_path(settings, program, program.targets[0].signature)
+        path = _weights_path(settings, program, program.targets[0].signature, program.targets[0].bucket)
         write(program, path, signer=signer(settings))
         _sweep(settings, path)
     except (StorageError, SealError) as error:
         logger.warning("%s The weights are not kept; the next start packs them again.", error)
 
 
-def stored_weights(settings: Settings, program: Program, signature: Signature) -> memoryview | None:
-    """Prepacked weights for an unbaked program's part for ``signature``, from the store."""
+def stored_weights(
+    settings: Settings, program: Program, signature: Signature, bucket: Bucket | None
+) -> memoryview | None:
+    """Prepacked weights for an unbaked program's part for ``signature`` and ``bucket``, from the store."""
     if not settings.store or all(target.constants is not None for target in program.targets):
         return None
-    found = examine(_weights_path(settings, program, signature), **access(settings))
+    found = examine(_weights_path(settings, program, signature, bucket), **access(settings))
     if not isinstance(found, Opened):
         return None
     try:
@@ -229,8 +247,10 @@ def stored_weights(settings: Settings, program: Program, signature: Signature) -
     return found.program.targets[0].constants
 
 
-def _weights_path(settings: Settings, program: Program, signature: Signature) -> Path:
+def _weights_path(settings: Settings, program: Program, signature: Signature, bucket: Bucket | None) -> Path:
     keyed = (*program.options, ("device", signature.digest()))
+    if program.inputs and bucket is not None:
+        keyed = (*keyed, ("bucket", bucket.digest()))
     return Store(settings.store_dir).weights_path(program.model.sha256, keyed, program.engine)
 
 

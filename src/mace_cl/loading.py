@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, HostError, MaceClError
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target, Unit
@@ -28,11 +28,15 @@ _PROOF_SECONDS = 120.0
 Constants = NDArray[np.uint8]
 
 
-def load(request: Request, opened: Opened, target: Target, weights: memoryview | None) -> Executor:
-    """The warm path: checksums are compared in other threads, the weights' until the executor is ready."""
-    code, constants = _meanwhile(opened.verify_code), _meanwhile(opened.verify_constants)
+def load(request: Request, opened: Opened, number: int, weights: memoryview | None) -> Executor:
+    """The warm path: checksums are compared in other threads, the weights' until the executor is ready.
+
+    Of the other buckets' sections nothing is read.
+    """
+    target, only = opened.program.targets[number], number if opened.program.inputs else None
+    code, constants = _meanwhile(partial(opened.verify_code, only)), _meanwhile(partial(opened.verify_constants, only))
     try:
-        context = _context(request.device)
+        context = _context(request)
         request.clock.mark("context")
     finally:
         code()
@@ -101,7 +105,7 @@ def checked(request: Request, target: Target, constants: Constants) -> Checked:
     """The executor of a part, its golden vectors answered; wrong kernels are replaced by their safe variant."""
     from mace_cl.runtime.golden import checkable, compare, expected, golden_inputs, sample
 
-    context = _context(request.device)
+    context = _context(request)
     found = Checked(_executor(request, target, constants, context), target)
     golden, inputs = expected(target.golden), golden_inputs(target.schedule.inputs)
     try:
@@ -171,9 +175,12 @@ def constants_of(target: Target, weights: memoryview | None) -> Constants:
     return np.frombuffer(given, np.uint8)
 
 
-def _context(device: Device) -> Any:
+def _context(request: Request) -> Any:
     import pyopencl as cl
 
+    device = request.device
+    if request.near is not None:
+        return request.near.context
     try:
         return cl.Context([device.handle])  # type: ignore[list-item]
     except cl.Error as error:
@@ -186,6 +193,6 @@ def _executor(request: Request, target: Target, constants: Constants, context: A
     device, schedule = request.device, target.schedule
     programs = load_units(context, device, schedule, target.units)
     request.clock.mark("load")
-    executor = Executor(device, context, schedule, programs, constants)
+    executor = Executor(device, context, schedule, programs, constants, near=request.near)
     request.clock.mark("set-up")
     return executor

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.device import Device
 from mace_cl.errors import MaceClError
+from mace_cl.program.bucket import Bucket, Input
 from mace_cl.program.format import Opened
 from mace_cl.program.program import ModelIdentity, Pairs
 from mace_cl.program.proofs import Proofs
@@ -18,6 +19,7 @@ from mace_cl.settings import Settings
 if TYPE_CHECKING:
     from mace_cl.runtime.build import Progress
     from mace_cl.runtime.compile import Built
+    from mace_cl.runtime.executor import Executor
 
 __all__ = ["Clock", "Found", "Request", "Shapes", "access", "proofs"]
 
@@ -47,6 +49,9 @@ class Request:
 
     ``program`` is the file to use and write, None for the store's own; ``outputs`` names those that replace the
     model's own.
+
+    Where shapes or parameters are open, ``inputs`` are the model's and ``bucket`` is what is to be run now; without
+    it any will do.  ``live`` are the executors for other buckets, the one used last at the end.
     """
 
     model: Path | bytes | None
@@ -59,6 +64,14 @@ class Request:
     progress: Progress | None = None
     clock: Clock = field(default_factory=Clock)
     outputs: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    bucket: Bucket | None = None
+    live: tuple[tuple[Bucket, Executor], ...] = ()
+
+    @property
+    def near(self) -> Executor | None:
+        """An executor to share a context and weights with."""
+        return self.live[-1][1] if self.live else None
 
 
 def access(settings: Settings) -> dict[str, Any]:

@@ -9,6 +9,7 @@
 | jobs         | MACE_CL_JOBS         | ``jobs``           | the processors of this process, at most 4      |
 | trusted_keys | MACE_CL_TRUSTED_KEYS | ``trusted_keys``   | none: signatures are not asked for             |
 | key          | MACE_CL_KEY          | ``key``            | none: encrypted programs can't be read         |
+| buckets      | MACE_CL_BUCKETS      | ``buckets``        | 8: sets of shapes kept of a model, per device  |
 | reuse        | MACE_CL_REUSE        | ``reuse``          | "strict": another driver, another program      |
 | guard        | MACE_CL_GUARD        | ``guard``          | true                                           |
 | runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
@@ -56,7 +57,8 @@ class Settings:
     ``guard`` tries binaries that are not yet proven on this device and driver in a child process first.
     ``runtime`` says what may run a model: one of `RUNTIMES`.  ``provider`` names the execution provider of
     ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".  ``exact`` keeps
-    to kernels that add products in the order of a plain convolution.
+    to kernels that add products in the order of a plain convolution.  ``buckets`` is for how many sets of shapes a
+    model with symbolic ones is kept compiled for a device, in a file and in memory.
     """
 
     device: str | None
@@ -71,6 +73,7 @@ class Settings:
     runtime: str = "gpu+cpu"
     provider: str | None = None
     exact: bool = False
+    buckets: int = 8
 
     @classmethod
     def load(
@@ -88,6 +91,7 @@ class Settings:
         runtime: str | None = None,
         provider: str | None = None,
         exact: bool | None = None,
+        buckets: int | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -101,7 +105,7 @@ class Settings:
         arguments: dict[str, object] = {
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
             "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
-            "runtime": runtime, "provider": provider, "exact": exact,
+            "runtime": runtime, "provider": provider, "exact": exact, "buckets": buckets,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)
@@ -127,6 +131,7 @@ class Settings:
             runtime=found.get("runtime", RUNTIMES[0]),
             provider=found.get("provider"),
             exact=found.get("exact", False),
+            buckets=found.get("buckets", cls.buckets),
         )
 
 
@@ -210,6 +215,7 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "runtime": _runtime,
     "provider": _text,
     "exact": _flag,
+    "buckets": _count,
 }
 
 

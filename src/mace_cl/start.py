@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mace_cl.device.signature import Signature
-from mace_cl.errors import BuildError, DamagedError, DeviceError, ProgramError, SealError
+from mace_cl.errors import BuildError, DamagedError, DeviceError, InputError, ProgramError, SealError
 from mace_cl.identity import engine_fingerprint
 from mace_cl.keeping import (
     alone,
@@ -32,15 +32,19 @@ from mace_cl.keeping import (
     verified,
 )  # fmt: skip
 from mace_cl.loading import Checked, Constants, checked, constants_of, load, prove
+from mace_cl.program.bucket import Input
 from mace_cl.program.format import Opened
-from mace_cl.program.policy import COPIED, Decision, decide, same_device
+from mace_cl.program.policy import COPIED, Decision, decide, listed, same_device
 from mace_cl.program.program import Pairs, Target, Unit
-from mace_cl.program.proofs import proof, proof_of
+from mace_cl.program.proofs import proof, proof_of, use
 from mace_cl.program.store import Store
 from mace_cl.request import Found, Request, proofs
 from mace_cl.runtime.executor import Executor
 
-__all__ = ["foresee", "renew", "start"]
+if TYPE_CHECKING:
+    from mace_cl.compiler import Prepared
+
+__all__ = ["foresee", "open_inputs", "renew", "seek", "start"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -68,8 +72,32 @@ def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
     return whole, decision
 
 
-def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
-    """An executor, and how it came about.
+def seek(request: Request, given: Opened | None) -> Found:
+    """The program that a start looks at first."""
+    return given or look(place_of(request, given), request)
+
+
+def open_inputs(request: Request, found: Found) -> tuple[Input, ...]:
+    """The model's inputs if shapes or parameters are open: from the program, else from the model itself.
+
+    Raises:
+        InputError: the request's outputs do not fit the model.
+    """
+    if isinstance(found, Opened):
+        program = found.program
+        if request.identity is None or (program.model.sha256, dict(program.options), program.engine) == (
+            request.identity.sha256, dict(request.options), engine_fingerprint(),
+        ):  # fmt: skip
+            return program.inputs
+    if request.model is None:
+        return ()
+    from mace_cl import compiler
+
+    return compiler.inputs_of(request.model, request.shapes, request.outputs)
+
+
+def start(request: Request, given: Opened | None, sought: Found = None) -> tuple[Executor, Decision]:
+    """An executor, and how it came about; ``sought`` is what `seek` gave.
 
     Raises:
         ProgramError: only a program was given, and it can't be used.
@@ -78,7 +106,7 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
         ModelError, DeviceError, BuildError: the model or the device does not allow it.
     """
     path = place_of(request, given)
-    found = given or look(path, request)
+    found = given or sought or look(path, request)
     beside = stamp_beside(request, found)
     executor, decision = _attempt(request, found)
     if executor is not None:
@@ -101,17 +129,11 @@ def start(request: Request, given: Opened | None) -> tuple[Executor, Decision]:
 
 def renew(request: Request) -> tuple[Executor, Decision]:
     """As `start` with a model, but a program of other choices than tuning records now give is compiled anew."""
-    from mace_cl import compiler
-
     path = place_of(request, None)
     found = look(path, request)
     decision = _decide(request, found, _weights(request, found))
     if decision.target is not None and isinstance(found, Opened) and request.model is not None:
-        prepared = compiler.prepare(
-            request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
-            runtime=request.settings.runtime, provider=request.settings.provider,
-            choices=compiler.choices_for(request.device, request.settings),
-        )  # fmt: skip
+        prepared = _prepared(request)
         if prepared.schedule != found.program.targets[decision.target].schedule:
             sentence = f"{found.name}: tuning has found faster kernels since it was made; they are compiled."
             with alone(request, path) as mine:
@@ -141,17 +163,17 @@ def _decide(request: Request, found: Found, weights: memoryview | None) -> Decis
     if not isinstance(found, Opened):
         return decide(found, device=signature)
     if request.identity is None:
-        return decide(found.program, device=signature, weights=weights is not None)
+        return decide(found.program, device=signature, weights=weights is not None, bucket=request.bucket)
     return decide(
         found.program, device=signature, model=request.identity.sha256, options=request.options,
-        engine=engine_fingerprint(), weights=weights is not None,
+        engine=engine_fingerprint(), weights=weights is not None, bucket=request.bucket,
     )  # fmt: skip
 
 
 def _weights(request: Request, found: Found) -> memoryview | None:
     if not isinstance(found, Opened):
         return None
-    return stored_weights(request.settings, found.program, request.device.signature)
+    return stored_weights(request.settings, found.program, request.device.signature, request.bucket)
 
 
 def _proven(request: Request, found: Opened, decision: Decision) -> bool:
@@ -187,15 +209,17 @@ def _use(
     target = opened.program.targets[number]
     _check_hosts(request, target)
     if target.constants is None and (weights is None or decision.target is None):
-        weights = stored_weights(request.settings, opened.program, target.signature)
+        weights = stored_weights(request.settings, opened.program, target.signature, target.bucket)
     try:
         if _proven(request, opened, decision):
-            executor: Executor | None = load(request, opened, target, weights)
+            executor: Executor | None = load(request, opened, number, weights)
         else:
             executor, decision = _first_use(request, opened, number, weights, decision)
     except (DamagedError, BuildError) as error:
         code = "damaged" if isinstance(error, DamagedError) else "driver-refused"
         return None, Decision("compile", code, str(error))
+    if executor is not None and opened.program.inputs:
+        proofs(request.settings).record(use(proof(target, target.signature), target.bucket))
     if executor is not None and is_kept(request.settings, opened.name):
         Store(request.settings.store_dir).used(Path(opened.name))
     return executor, decision
@@ -221,7 +245,11 @@ def _check_hosts(request: Request, target: Target) -> None:
 def _other_driver(request: Request, opened: Opened) -> int | None:
     """The newest whole part for this device under another driver."""
     for number, target in reversed(list(enumerate(opened.program.targets))):
-        weights = target.constants is not None or stored_weights(request.settings, opened.program, target.signature)
+        if request.bucket not in (None, target.bucket):
+            continue
+        weights = target.constants is not None or stored_weights(
+            request.settings, opened.program, target.signature, target.bucket
+        )
         if same_device(target.signature, request.device.signature) and weights and all(u.binary for u in target.units):
             return number
     return None
@@ -241,7 +269,7 @@ def _first_use(
             "they are compiled from source.",
         )  # fmt: skip
     if verdict["verdict"] == "right":
-        found = Checked(load(request, opened, target, weights), target)
+        found = Checked(load(request, opened, number, weights), target)
     else:
         opened.verify()
         found = checked(request, target, constants_of(target, weights))
@@ -271,11 +299,7 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     assert request.model is not None
     assert request.identity is not None
     _say(decision)
-    prepared = compiler.prepare(
-        request.model, request.device, request.shapes, request.progress, outputs=request.outputs,
-        runtime=request.settings.runtime, provider=request.settings.provider,
-        choices=compiler.choices_for(request.device, request.settings),
-    )  # fmt: skip
+    prepared = _prepared(request)
     request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):
         executor, decision = _with_weights(request, found, prepared.schedule, prepared.constants, decision)
@@ -287,8 +311,22 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     made = checked(request, replace(target, provenance=_because(target, decision.code)), prepared.constants)
     if made.finding:
         logger.warning("%s", made.finding)
-    save(request, made.target, path, found, compiler.program(request.identity, request.options), decision)
+    empty = compiler.program(request.identity, request.options, request.inputs)
+    save(request, made.target, path, found, empty, decision)
     return made.executor, _with_finding(decision, made)
+
+
+def _prepared(request: Request) -> Prepared:
+    from mace_cl import compiler
+
+    assert request.model is not None
+    bucket = request.bucket
+    return compiler.prepare(
+        request.model, request.device, request.shapes if bucket is None else dict(bucket.shapes), request.progress,
+        outputs=request.outputs, values={value.name: value.array for value in bucket.values} if bucket else None,
+        runtime=request.settings.runtime, provider=request.settings.provider,
+        choices=compiler.choices_for(request.device, request.settings),
+    )  # fmt: skip
 
 
 def _with_weights(
@@ -296,7 +334,8 @@ def _with_weights(
 ) -> tuple[Executor | None, Decision]:
     """The executor of an unbaked program, if its kernels are those that the model still gives."""
     for number, target in enumerate(opened.program.targets):
-        if target.signature == request.device.signature and target.schedule == schedule:
+        fits = request.bucket in (None, target.bucket)
+        if target.signature == request.device.signature and fits and target.schedule == schedule:
             if any(unit.binary is None for unit in target.units):
                 return None, decision
             weights = memoryview(constants)  # type: ignore[arg-type]
@@ -315,15 +354,24 @@ def _from_sources(request: Request, path: Path | None, found: Found, decision: D
     from mace_cl.runtime.compile import compile_units
 
     assert isinstance(found, Opened)
+    fitting = [target for target in found.program.targets if request.bucket in (None, target.bucket)]
+    if not fitting:
+        raise InputError(
+            f"{found.name}: is compiled for {listed(found.program.buckets())}, not for {request.bucket}. Give the "
+            "model, so that it can be compiled for that too: `mace-cl run MODEL --program FILE`, or "
+            "Runtime(model, program=file)"
+        )
     logger.warning(
         "%s Its kernels are compiled from the sources inside the file. [%s]", decision.sentence, decision.code
     )
     found.verify()
     device, program, failure = request.device, found.program, None
-    for target in sorted(program.targets, key=lambda target: _distance(target.signature, device.signature)):
-        weights = stored_weights(request.settings, program, target.signature) if target.constants is None else None
-        if target.constants is None and weights is None:
-            continue
+    for target in sorted(fitting, key=lambda target: _distance(target.signature, device.signature)):
+        weights = None
+        if target.constants is None:
+            weights = stored_weights(request.settings, program, target.signature, target.bucket)
+            if weights is None:
+                continue
         try:
             built = compile_units(device, target.schedule, request.settings.jobs, request.progress)
             request.clock.built += built

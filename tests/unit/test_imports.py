@@ -57,6 +57,7 @@ LATER = (
     "loading",
     "keeping",
     "start",
+    "variants",
     "engine",
     "demo",
     "benchmark",
@@ -70,6 +71,7 @@ LATER = (
 WARM = {
     "engine",
     "start",
+    "variants",
     "keeping",
     "loading",
     "request",

@@ -15,7 +15,7 @@ from mace_cl.frontends.graphs import make_static
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OLDEST_OPSET", "external_files", "load"]
+__all__ = ["OLDEST_OPSET", "declared", "external_files", "load"]
 
 OLDEST_OPSET = 7
 """The first opset with today's broadcasting; older models are converted."""
@@ -68,6 +68,19 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
             value.shape = None  # what the file says need not be so: shape inference finds it again
     make_static(model, shapes or {}, name)
     return model
+
+
+def declared(source: Path | bytes) -> ir.Model | None:
+    """The model unchecked, its inputs as they are declared; None where it can't be read, which `load` explains."""
+    import onnx
+
+    try:
+        proto = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load_model(
+            source, load_external_data=False
+        )  # fmt: skip
+        return ir.serde.deserialize_model(proto)
+    except Exception:  # whatever a file that is no model leads to
+        return None
 
 
 def _check_opset(proto: onnx.ModelProto, name: str) -> None:

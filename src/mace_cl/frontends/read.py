@@ -12,11 +12,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mace_cl.errors import ModelError, UnsupportedError
+from mace_cl.frontends import onnx
 from mace_cl.frontends.formats import FORMATS, opened, recognise, sniff_onnx
 from mace_cl.frontends.graphs import cut, refuse_unmapped
-from mace_cl.frontends.parameters import fix
+from mace_cl.frontends.parameters import fix, parameter_inputs
 
-__all__ = ["as_onnx", "load"]
+__all__ = ["as_onnx", "declared", "load"]
 
 
 def load(
@@ -63,6 +64,25 @@ def load(
     if form.name != "onnx":
         refuse_unmapped(model, name)
     return model
+
+
+def declared(source: Path | bytes, outputs: Sequence[str] = ()) -> tuple[ir.Model, tuple[str, ...]] | None:
+    """An ONNX model with its inputs as it declares them, and the names of those that are parameters of ops.
+
+    None for other formats, whose inputs are static, and for what is no model: `load` says why.
+
+    Raises:
+        InputError: ``outputs`` do not fit the model.
+    """
+    with opened(source) as view:
+        if not sniff_onnx(view):
+            return None
+    model = onnx.declared(source)
+    if model is None:
+        return None
+    if outputs:
+        cut(model, outputs, str(source) if isinstance(source, Path) else "the model")
+    return model, parameter_inputs(model)
 
 
 def as_onnx(model: ir.Model, source: Path | bytes, outputs: Sequence[str] = ()) -> Path | bytes | None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from mace_cl.device.signature import Signature
 from mace_cl.errors import ProgramError
+from mace_cl.program.bucket import Bucket
 from mace_cl.program.policy import same_device
 from mace_cl.program.program import Program, Target
 from mace_cl.schedule import Kernel
@@ -38,7 +40,7 @@ KEPT_DRIVERS = 2
 def merge(programs: Sequence[Program]) -> Program:
     """One program with the targets of all, in their order; producer is that of the last.
 
-    Where several hold a target of the same signature: if their schedules are equal, binaries and
+    Where several hold a target of the same signature and bucket: if their schedules are equal, binaries and
     weights are taken from whichever has them, the later first; if not, the later target counts.
 
     Raises:
@@ -65,7 +67,7 @@ def merge(programs: Sequence[Program]) -> Program:
             )
     targets: list[Target] = []
     for target in (target for program in programs for target in program.targets):
-        place = next((n for n, there in enumerate(targets) if there.signature == target.signature), None)
+        place = next((n for n, there in enumerate(targets) if _key(first, there) == _key(first, target)), None)
         if place is None:
             targets.append(target)
         else:
@@ -73,38 +75,84 @@ def merge(programs: Sequence[Program]) -> Program:
     return replace(programs[-1], targets=tuple(targets))
 
 
-def add_target(program: Program, target: Target) -> Program:
-    """``program`` with ``target`` as its last, instead of one of the same signature if there is one.
+def add_target(
+    program: Program,
+    target: Target,
+    *,
+    buckets: int = MOST_TARGETS,
+    budget: int | None = None,
+    last_use: Callable[[Target], float] = lambda target: 0.0,
+) -> Program:
+    """``program`` with ``target`` as its last, instead of one of the same signature and bucket if there is one.
 
     The targets come in the order in which they were added.  What was made for the same device under
-    other drivers stays, at most `KEPT_DRIVERS` parts, so that going back to a driver costs nothing;
+    other drivers stays, for at most `KEPT_DRIVERS` of them, so that going back to a driver costs nothing;
     of all targets the newest `MOST_TARGETS` stay.
+
+    Of the other buckets of the same signature those stay that ``last_use`` says were used last: with the new one
+    at most ``buckets``, whose binaries and weights take ``budget`` bytes together.
     """
+    others = _recent(program, target, buckets, budget, last_use) if program.inputs else set[int]()
     kept: list[Target] = []
-    drivers = 0
-    for other in reversed(program.targets):
-        if other.signature == target.signature:
+    drivers: set[Signature] = set()
+    for number, other in reversed(list(enumerate(program.targets))):
+        if other.signature == target.signature and number not in others:
             continue
-        if same_device(other.signature, target.signature):
-            drivers += 1
-            if drivers > KEPT_DRIVERS:
+        if other.signature != target.signature and same_device(other.signature, target.signature):
+            if len(drivers | {other.signature}) > KEPT_DRIVERS:
                 continue
+            drivers.add(other.signature)
         kept.append(other)
     newest = kept[: MOST_TARGETS - 1]
     return replace(program, targets=(*reversed(newest), target))
 
 
+def _recent(
+    program: Program, target: Target, buckets: int, budget: int | None, last_use: Callable[[Target], float]
+) -> set[int]:
+    """The indices of the other buckets of ``target``'s signature that stay beside it."""
+    numbers = [
+        number
+        for number, other in enumerate(program.targets)
+        if other.signature == target.signature and other.bucket != target.bucket
+    ]
+    numbers.sort(key=lambda number: (last_use(program.targets[number]), number), reverse=True)
+    kept, held = set[int](), set[bytes]()
+    total = _added(target, held)
+    for number in numbers[: buckets - 1]:
+        total += _added(program.targets[number], held)
+        if budget is not None and total > budget:
+            break
+        kept.add(number)
+    return kept
+
+
+def _added(target: Target, held: set[bytes]) -> int:
+    """Bytes of the binaries and weights that are not yet ``held``, which then are."""
+    total = 0
+    for part in (target.constants, *(unit.binary for unit in target.units)):
+        if part is not None and (digest := hashlib.sha256(part).digest()) not in held:
+            held.add(digest)
+            total += len(part)
+    return total
+
+
+def _key(program: Program, target: Target) -> tuple[Signature, Bucket | None]:
+    """What there is one part for."""
+    return target.signature, target.bucket if program.inputs else None
+
+
 def extract(program: Program, which: Sequence[str]) -> Program:
-    """Only the targets that ``which`` names: by number, from 1, or by a part of device, platform or driver.
+    """Only the targets that ``which`` names: by number, from 1, or by a part of device, platform, driver or bucket.
 
     Raises:
         ProgramError: a name fits no target; the message lists those that there are.
     """
     chosen: set[int] = set()
     for name in which:
-        found = [n for n, target in enumerate(program.targets) if _fits(name, n, target)]
+        found = [n for n, target in enumerate(program.targets) if _fits(name, n, target, program)]
         if not found:
-            there = "; ".join(f"{n + 1}: {_title(target)}" for n, target in enumerate(program.targets))
+            there = "; ".join(f"{n + 1}: {_title(target, program)}" for n, target in enumerate(program.targets))
             raise ProgramError(f"no target is called {name!r}; there are {there}.")
         chosen.update(found)
     if not chosen:
@@ -171,14 +219,14 @@ class Difference:
 def diff(first: Program, second: Program) -> Difference:
     """Compares what two programs hold, whatever the order of their targets."""
     whole = [_header(first), _header(second)]
-    there = {target.signature: target for target in second.targets}
-    here = {target.signature: target for target in first.targets}
-    pairs = [(target, there[signature]) for signature, target in here.items() if signature in there]
+    there = {_key(second, target): target for target in second.targets}
+    here = {_key(first, target): target for target in first.targets}
+    pairs = [(target, there[key]) for key, target in here.items() if key in there]
     return Difference(
         changes=_changes(whole[0], whole[1]),
-        removed=tuple(_title(target) for signature, target in here.items() if signature not in there),
-        added=tuple(_title(target) for signature, target in there.items() if signature not in here),
-        targets=tuple(found for one, other in pairs if not (found := _compared(one, other)).empty),
+        removed=tuple(_title(target, first) for key, target in here.items() if key not in there),
+        added=tuple(_title(target, second) for key, target in there.items() if key not in here),
+        targets=tuple(found for one, other in pairs if not (found := _compared(one, other, first)).empty),
     )
 
 
@@ -198,16 +246,17 @@ def _stripped(target: Target, constants: bool, binaries: bool) -> Target:
     )
 
 
-def _fits(name: str, number: int, target: Target) -> bool:
+def _fits(name: str, number: int, target: Target, program: Program) -> bool:
     if name.isdecimal():
         return int(name) == number + 1
     signature = target.signature
-    return any(name.lower() in text.lower() for text in (signature.device, signature.platform, signature.driver))
+    texts = [signature.device, signature.platform, signature.driver, *([str(target.bucket)] if program.inputs else ())]
+    return any(name.lower() in text.lower() for text in texts)
 
 
-def _title(target: Target) -> str:
-    signature = target.signature
-    return f"{signature.device} ({signature.platform}, driver {signature.driver})"
+def _title(target: Target, program: Program) -> str:
+    signature, bucket = target.signature, f", {target.bucket}" if program.inputs else ""
+    return f"{signature.device} ({signature.platform}, driver {signature.driver}{bucket})"
 
 
 def _pairs(program: Program) -> str:
@@ -220,6 +269,7 @@ def _header(program: Program) -> dict[str, str]:
         "engine": program.engine,
         "model": f"{program.model.name}, sha256 {program.model.sha256}",
         **{f"option {name}": value for name, value in program.options},
+        **{f"input {one.name}": f"{one}{', a parameter' if one.parameter else ''}" for one in program.inputs},
     }
 
 
@@ -229,7 +279,7 @@ def _changes(first: dict[str, str], second: dict[str, str]) -> tuple[Change, ...
     return tuple(change for change in values if change.first != change.second)
 
 
-def _compared(first: Target, second: Target) -> TargetDifference:
+def _compared(first: Target, second: Target, program: Program) -> TargetDifference:
     one, other = _kernels(first), _kernels(second)
     both = [name for name in one if name in other]
     sources = tuple(name for name in both if one[name][0].source != other[name][0].source)
@@ -240,7 +290,7 @@ def _compared(first: Target, second: Target) -> TargetDifference:
     )
     altered = {*sources, *(change.name for change in parameters)}
     return TargetDifference(
-        device=_title(first),
+        device=_title(first, program),
         removed=tuple(name for name in one if name not in other),
         added=tuple(name for name in other if name not in one),
         sources=sources,

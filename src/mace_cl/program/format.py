@@ -123,19 +123,33 @@ class Scanned:
         self.verify_code()
         self.verify_constants()
 
-    def verify_code(self) -> None:
-        """As `verify`, but for the constants, which are most of a file and which nothing reads before a run."""
-        for number, section in enumerate(self.manifest.sections):
+    def verify_code(self, target: int | None = None) -> None:
+        """As `verify`, but for the constants, which are most of a file and which nothing reads before a run.
+
+        With ``target`` only what belongs to that target.
+        """
+        for number, section in self._sections_of(target):
             if section.kind not in (pb.KIND_SOURCE, pb.KIND_CONSTANTS) and not section.nonce:
                 _check_section(self.name, self.view, number, section)
             if section.kind == pb.KIND_BINARY:
                 self._check_hash(number)
 
-    def verify_constants(self) -> None:
-        """As `verify`, but the constants alone."""
-        for number, section in enumerate(self.manifest.sections):
+    def verify_constants(self, target: int | None = None) -> None:
+        """As `verify`, but the constants alone; with ``target`` only those of that target."""
+        for number, section in self._sections_of(target):
             if section.kind == pb.KIND_CONSTANTS and not section.nonce:
                 _check_section(self.name, self.view, number, section)
+
+    def _sections_of(self, target: int | None) -> list[tuple[int, pb.Section]]:
+        sections = list(enumerate(self.manifest.sections))
+        if target is None:
+            return sections
+        one = self.manifest.targets[target]
+        used = {unit.binary for unit in one.units if unit.HasField("binary")}
+        used |= {golden.values for golden in one.golden} | {step.model for step in one.schedule.hosts}
+        if one.HasField("constants"):
+            used.add(one.constants)
+        return [(number, section) for number, section in sections if number in used]
 
     def verify_hashes(self) -> None:
         """Compare the SHA-256 of every section: no accident, and no one who altered a section, gets past it.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mace_cl.device.signature import Signature
 from mace_cl.program import manifest_pb2 as pb
+from mace_cl.program.bucket import Input, Value
 from mace_cl.program.cipher import FEATURE, Cipher
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.schedule import HostStep, Kernel, Launch, Node, Port, Schedule, Slot
@@ -18,8 +19,8 @@ __all__ = ["FEATURES", "KINDS", "from_manifest", "signature_of", "to_manifest"]
 KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
 """The names of the kinds of sections that this version knows, by number."""
 
-_HOST_FEATURE = "host"
-FEATURES = frozenset({FEATURE, _HOST_FEATURE})
+_HOST_FEATURE, _BUCKETS_FEATURE = "host", "buckets"
+FEATURES = frozenset({FEATURE, _HOST_FEATURE, _BUCKETS_FEATURE})
 """What a manifest may require of a reader."""
 
 _MAX_PARTS = 1 << 18
@@ -71,6 +72,16 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
         options=_to_pairs(program.options),
         requires=_features(program, cipher),
         key=cipher.id if cipher else "",
+        inputs=[
+            pb.Input(
+                name=one.name,
+                dtype=one.dtype,
+                shape=[-1 if size is None else size for size in one.shape or ()],
+                open=one.shape is None,
+                parameter=one.parameter,
+            )
+            for one in program.inputs
+        ],
     )
     sections = _Sections(manifest, cipher)
     targets = program.targets
@@ -110,6 +121,7 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
             golden=[
                 pb.Golden(output=name, values=sections.add(pb.KIND_GOLDEN, values)) for name, values in target.golden
             ],
+            values=[pb.Value(name=v.name, dtype=v.dtype, shape=v.shape, data=v.data) for v in target.values],
         )
     _bound(manifest)
     return manifest, sections.payloads
@@ -117,7 +129,8 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
 
 def _features(program: Program, cipher: Cipher | None) -> list[str]:
     hosts = any(target.schedule.hosts for target in program.targets)
-    return [*([FEATURE] if cipher else ()), *([_HOST_FEATURE] if hosts else ())]
+    wanted = {FEATURE: cipher, _HOST_FEATURE: hosts, _BUCKETS_FEATURE: program.inputs}
+    return [feature for feature, needed in wanted.items() if needed]
 
 
 def _bond(manifest: pb.Manifest, target: Target, sources: Sequence[int], kernels: Sequence[int], binary: int) -> bytes:
@@ -208,7 +221,8 @@ def _bound(manifest: pb.Manifest) -> None:
         if parts > _MAX_PARTS:
             raise ValueError(f"more than {_MAX_PARTS} parts (kernels, launches, sizes, arguments, …)")
 
-    count(len(manifest.options), len(manifest.sections), _TARGET_PARTS * len(manifest.targets))
+    count(len(manifest.options), len(manifest.sections), _TARGET_PARTS * len(manifest.targets), len(manifest.inputs))
+    count(*(len(one.shape) for one in manifest.inputs))
     for target in manifest.targets:
         schedule = target.schedule
         count(
@@ -217,7 +231,9 @@ def _bound(manifest: pb.Manifest) -> None:
             len(target.signature.properties),
             len(target.units),
             len(schedule.kernels),
+            len(target.values),
         )
+        count(*(len(value.shape) for value in target.values))
         count(len(schedule.slots), len(schedule.launches))
         count(*(len(unit.kernels) for unit in target.units))
         count(len(schedule.hosts), len(schedule.nodes))
@@ -284,8 +300,18 @@ def from_manifest(manifest: pb.Manifest, sections: Sequence[memoryview]) -> Prog
                 golden=tuple(
                     (one.output, content(one.values, pb.KIND_GOLDEN, "a golden output")) for one in target.golden
                 ),
+                values=tuple(Value(v.name, v.dtype, tuple(v.shape), v.data) for v in target.values),
             )
             for target in manifest.targets
+        ),
+        inputs=tuple(
+            Input(
+                one.name,
+                one.dtype,
+                None if one.open else tuple(None if size == -1 else size for size in one.shape),
+                one.parameter,
+            )
+            for one in manifest.inputs
         ),
     )
     program.check()

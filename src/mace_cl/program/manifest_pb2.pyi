@@ -31,7 +31,7 @@ SPACE_ARENA: Space
 SPACE_CONSTANTS: Space
 
 class Manifest(_message.Message):
-    __slots__ = ("producer", "engine", "model", "options", "requires", "sections", "targets", "key")
+    __slots__ = ("producer", "engine", "model", "options", "requires", "sections", "targets", "key", "inputs")
     PRODUCER_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Manifest(_message.Message):
     SECTIONS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     producer: str
     engine: str
     model: Model
@@ -48,7 +49,8 @@ class Manifest(_message.Message):
     sections: _containers.RepeatedCompositeFieldContainer[Section]
     targets: _containers.RepeatedCompositeFieldContainer[Target]
     key: str
-    def __init__(self, producer: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., options: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., requires: _Optional[_Iterable[str]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., key: _Optional[str] = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[Input]
+    def __init__(self, producer: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., options: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., requires: _Optional[_Iterable[str]] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., key: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "sha256")
@@ -57,6 +59,32 @@ class Model(_message.Message):
     name: str
     sha256: str
     def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class Input(_message.Message):
+    __slots__ = ("name", "dtype", "shape", "open", "parameter")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    open: bool
+    parameter: bool
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., open: bool = ..., parameter: bool = ...) -> None: ...
+
+class Value(_message.Message):
+    __slots__ = ("name", "dtype", "shape", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Pair(_message.Message):
     __slots__ = ("name", "value")
@@ -83,20 +111,22 @@ class Section(_message.Message):
     def __init__(self, kind: _Optional[_Union[Kind, str]] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., crc32: _Optional[int] = ..., sha256: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("signature", "schedule", "units", "constants", "provenance", "golden")
+    __slots__ = ("signature", "schedule", "units", "constants", "provenance", "golden", "values")
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     CONSTANTS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
     signature: Signature
     schedule: Schedule
     units: _containers.RepeatedCompositeFieldContainer[Unit]
     constants: int
     provenance: _containers.RepeatedCompositeFieldContainer[Pair]
     golden: _containers.RepeatedCompositeFieldContainer[Golden]
-    def __init__(self, signature: _Optional[_Union[Signature, _Mapping]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ..., constants: _Optional[int] = ..., provenance: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[Golden, _Mapping]]] = ...) -> None: ...
+    values: _containers.RepeatedCompositeFieldContainer[Value]
+    def __init__(self, signature: _Optional[_Union[Signature, _Mapping]] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ..., constants: _Optional[int] = ..., provenance: _Optional[_Iterable[_Union[Pair, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[Golden, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ...) -> None: ...
 
 class Golden(_message.Message):
     __slots__ = ("output", "values")

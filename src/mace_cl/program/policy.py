@@ -14,6 +14,7 @@ The codes are the same in logs, in ``--json`` and in the documentation (docs/pro
     engine-changed  compile  made by other code than this
     device-missing  compile  holds nothing for this device
     driver-changed  compile  made for this device under another driver
+    bucket-missing  compile  holds this device's kernels for other shapes or parameters only
     tuned           compile  tuning has found faster kernels since the program was made
     no-weights      compile  the weights are neither inside nor at hand
     no-binaries     compile  holds this device's kernels as sources only
@@ -45,11 +46,22 @@ from mace_cl.errors import (
     SealError,
     StorageError,
 )
+from mace_cl.program.bucket import Bucket
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, open_program
 from mace_cl.program.program import Pairs, Program
 
-__all__ = ["COPIED", "SET_ASIDE", "Decision", "decide", "examine", "open_trusted", "quarantine", "same_device"]
+__all__ = [
+    "COPIED",
+    "SET_ASIDE",
+    "Decision",
+    "decide",
+    "examine",
+    "listed",
+    "open_trusted",
+    "quarantine",
+    "same_device",
+]
 
 SET_ASIDE = frozenset({"damaged", "future-version", "not-a-program"})
 """Codes for which the file is renamed (`quarantine`) before another is written in its place."""
@@ -114,6 +126,7 @@ def decide(
     options: Pairs | None = None,
     engine: str | None = None,
     weights: bool = False,
+    bucket: Bucket | None = None,
 ) -> Decision:
     """Decides by the table above; pure.
 
@@ -124,6 +137,7 @@ def decide(
         options: the wanted compile options; None accepts any.
         engine: fingerprint of this code; None accepts any.
         weights: whether prepacked weights are at hand outside the program.
+        bucket: the wanted shapes and parameters; None accepts any.
     """
     if found is None:
         return _compile("no-file", "There is no compiled program yet; it is made now.")
@@ -146,14 +160,19 @@ def decide(
             f"not {engine[:12]}…).",
         )
     for index, target in enumerate(found.targets):
-        if target.signature == device:
+        if target.signature == device and bucket in (None, target.bucket):
             if target.constants is None and not weights:
                 return _compile("no-weights", "The weights are not inside the compiled program, nor at hand.")
             if any(unit.binary is None for unit in target.units):
                 return _compile(
                     "no-binaries", f"The compiled program holds the kernels for {device.device} as sources only."
                 )
-            return Decision("use", "hit", f"The compiled program fits this model and {device.device}.", index)
+            made_for = f", for {target.bucket}" if found.inputs else ""
+            return Decision("use", "hit", f"The compiled program fits this model and {device.device}{made_for}.", index)
+    if there := found.buckets(device):
+        return _compile(
+            "bucket-missing", f"The compiled program holds {device.device} for {listed(there)}, not for {bucket}."
+        )
     for target in found.targets:
         if same_device(target.signature, device):
             changes = "; ".join(device.differences(target.signature))
@@ -162,6 +181,11 @@ def decide(
             )
     devices = ", ".join(dict.fromkeys(target.signature.device for target in found.targets))
     return _compile("device-missing", f"The compiled program holds parts for {devices}, none for {device.device}.")
+
+
+def listed(buckets: Sequence[Bucket]) -> str:
+    """Some buckets in words."""
+    return "; ".join(map(str, buckets))
 
 
 def _compile(code: str, sentence: str) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mace_cl.device.signature import Signature
+from mace_cl.program.bucket import Bucket, Input, Value
 from mace_cl.schedule import Schedule
 
 __all__ = ["MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]
@@ -38,11 +39,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Target:
-    """The part of a program that is for one device: its schedule, binaries and prepacked weights.
+    """The part of a program that is for one device and bucket: its schedule, binaries and prepacked weights.
 
     ``constants`` is one blob of ``schedule.constant_bytes`` bytes, or None when the weights are not
     inside.  ``provenance`` says how the part came about: tuning, measurements, history.  ``golden`` holds
     for each output its name and fp32 samples of what the golden inputs give (`mace_cl.runtime.golden`).
+    ``values`` are those of the inputs that are parameters of ops, which the schedule does not have.
     """
 
     signature: Signature
@@ -51,6 +53,12 @@ class Target:
     constants: memoryview | None
     provenance: Pairs = ()
     golden: tuple[tuple[str, memoryview], ...] = ()
+    values: tuple[Value, ...] = ()
+
+    @property
+    def bucket(self) -> Bucket:
+        """The shapes and values that it is for."""
+        return Bucket.of(self.schedule.inputs, self.values)
 
     def check(self) -> None:
         """Prove that every index and size fits what it refers to.
@@ -76,6 +84,8 @@ class Target:
         for name, values in self.golden:
             if name not in {port.name for port in schedule.outputs} or values.nbytes % 4:
                 raise ValueError(f"golden values of {name!r}, {values.nbytes} bytes, are of no output")
+        for value in self.values:
+            value.check()
         if self.constants is not None and self.constants.nbytes != schedule.constant_bytes:
             raise ValueError(f"{self.constants.nbytes} bytes of constants, not {schedule.constant_bytes}")
 
@@ -85,7 +95,8 @@ class Program:
     """What a compiled-program file holds; ``mace_cl.program.format`` writes and reads it.
 
     ``producer`` is the writer with its version, ``engine`` the fingerprint of the code that made the
-    kernels, ``options`` what was asked of the compiler.
+    kernels, ``options`` what was asked of the compiler.  ``inputs`` are the model's where shapes or
+    parameters are open, so that there may be several parts for one device; empty where all is fixed.
     """
 
     producer: str
@@ -93,6 +104,12 @@ class Program:
     model: ModelIdentity
     options: Pairs
     targets: tuple[Target, ...]
+    inputs: tuple[Input, ...] = ()
+
+    def buckets(self, device: Signature | None = None) -> tuple[Bucket, ...]:
+        """What the parts, or those for a device, are for; nothing where all is fixed."""
+        found = (target.bucket for target in self.targets if device in (None, target.signature))
+        return tuple(dict.fromkeys(found)) if self.inputs else ()
 
     def check(self) -> None:
         """`Target.check` for every target, and that there is one.
@@ -102,8 +119,29 @@ class Program:
         """
         if not self.targets:
             raise ValueError("a program without a target")
+        for one in self.inputs:
+            one.check()
+        if len({one.name for one in self.inputs}) < len(self.inputs):
+            raise ValueError("two inputs of one name")
         for number, target in enumerate(self.targets):
             try:
                 target.check()
+                self._check_bucket(target)
             except ValueError as error:
                 raise ValueError(f"target {number} ({target.signature.device}): {error}") from None
+
+    def _check_bucket(self, target: Target) -> None:
+        ports = {port.name: (port.dtype, port.shape) for port in target.schedule.inputs}
+        values = {value.name: (value.dtype, value.shape) for value in target.values}
+        if not self.inputs:
+            if values:
+                raise ValueError(f"values of {sorted(values)}, but no inputs that are parameters")
+            return
+        known = {one.name: one for one in self.inputs}
+        if len(values) < len(target.values) or values.keys() != {one.name for one in self.inputs if one.parameter}:
+            raise ValueError(f"values of {sorted(values)}, which are not each parameter once")
+        if ports.keys() != known.keys() - values.keys() or len(ports) < len(target.schedule.inputs):
+            raise ValueError(f"ports {sorted(ports)}, which are not each other input once")
+        for name, (dtype, shape) in (ports | values).items():
+            if known[name].dtype != dtype or not (shape is None or known[name].fits(shape)):
+                raise ValueError(f"{name!r} is {dtype} {shape}, where the model takes {known[name]}")

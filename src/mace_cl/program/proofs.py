@@ -2,7 +2,8 @@
 
 A proof is an empty file in the store, named by the hashes of a part's binaries and of the device's
 signature.  A start that finds it loads the binaries at once; one that does not tries them in a child
-process first.  The oldest of more than `MOST` make room.  Deleting proofs is always safe.
+process first.  Such files also tell when a bucket was used last.  The oldest of more than `MOST` make room.
+Deleting proofs is always safe.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mace_cl.device.signature import Signature
+from mace_cl.program.bucket import Bucket
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target
 
-__all__ = ["MOST", "Proofs", "proof", "proof_of"]
+__all__ = ["MOST", "Proofs", "proof", "proof_of", "use"]
 
 MOST = 1024
 """Proofs that are kept: each is a name of 64 digits, so that all together take little."""
@@ -36,6 +39,14 @@ def proof_of(opened: Opened, target: int, device: Signature) -> str:
     """The same by the hashes in the manifest: no binary is read, so `Opened.verify` has to come before its use."""
     units = opened.manifest.targets[target].units
     return _name((opened.manifest.sections[unit.binary].sha256 for unit in units if unit.HasField("binary")), device)
+
+
+def use(proven: str, bucket: Bucket) -> str:
+    """The name of the file whose time is that of the last use of a bucket, whose binaries' proof is ``proven``.
+
+    Buckets may have the same binaries, as batches of two sizes do.
+    """
+    return hashlib.sha256(f"{proven}\n{bucket.digest()}".encode()).hexdigest()
 
 
 def _name(binaries: Iterable[str], device: Signature) -> str:
@@ -59,7 +70,16 @@ class Proofs:
                 folder = self.directory / _FOLDER
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 (folder / name).touch()
+                now = time.time_ns()  # finer than the clock of `touch`
+                os.utime(folder / name, ns=(now, now))
                 _make_room(folder)
+
+    def last_use(self, name: str) -> int:
+        """When it was recorded last, in ns since 1970; 0 if never."""
+        try:
+            return (self.directory / _FOLDER / name).stat().st_mtime_ns if self.directory is not None else 0
+        except OSError:
+            return 0
 
 
 def _make_room(folder: Path) -> None:

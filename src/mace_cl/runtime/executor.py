@@ -25,7 +25,7 @@ class Executor:
 
     ``programs[i]`` holds the kernels ``units[i]`` of the schedule.  ``constants`` are the schedule's
     ``constant_bytes``; on a device that shares the host's memory they are used where they lie, and where a
-    buffer of them is ``shared``, that is used.
+    buffer of them is ``shared``, that is used; so is that of ``near``, an executor in the same context, if it is equal.
     """
 
     def __init__(
@@ -36,13 +36,14 @@ class Executor:
         programs: Sequence[tuple[Sequence[int], Any]],
         constants: NDArray[np.uint8],
         shared: Any = None,
+        near: Executor | None = None,
     ) -> None:
         import pyopencl as cl
 
         self.schedule = schedule
         self.device = device
         self._cl = cl
-        self._context, self._programs = context, programs
+        self.context, self._programs = context, programs
         self._lock = threading.Lock()
         self._closed = False
         self._queue = cl.CommandQueue(context)
@@ -51,6 +52,8 @@ class Executor:
             self._arena = cl.Buffer(context, flags.READ_WRITE, schedule.arena_bytes)
             self._keep: list[Any] = [constants]
             self._constants: Any = None
+            if near is not None and near._constants is not None and np.array_equal(near._keep[0], constants):
+                shared, self._keep = near._constants, [near._keep[0]]
             if shared is not None:
                 self._constants = cl.Buffer.from_int_ptr(shared.int_ptr, True)
             elif schedule.constant_bytes:
@@ -222,7 +225,7 @@ class Executor:
         events, hosts = [], []
         with self._lock:
             try:
-                self._queue = cl.CommandQueue(self._context, properties=cl.command_queue_properties.PROFILING_ENABLE)
+                self._queue = cl.CommandQueue(self.context, properties=cl.command_queue_properties.PROFILING_ENABLE)
                 self._give(arrays)
                 for at in range(len(self._launches) + 1):
                     for part in self._hosts.get(at, ()):
@@ -244,7 +247,7 @@ class Executor:
         with self._lock:
             if self._closed:
                 raise InputError("this runtime is closed; make a new one, or take its twin before it is closed")
-            return Executor(self.device, self._context, self.schedule, self._programs, self._keep[0], self._constants)
+            return Executor(self.device, self.context, self.schedule, self._programs, self._keep[0], self._constants)
 
     def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Put inputs in place without running."""

@@ -18,6 +18,7 @@ import numpy as np
 from mace_cl.device import find_same, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, HostError, MaceClError
+from mace_cl.program.bucket import Value
 from mace_cl.program.program import Unit
 from mace_cl.runtime.build import build_source, load_units
 from mace_cl.runtime.child import Report
@@ -134,7 +135,11 @@ def refer(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
         session = ort.InferenceSession(blobs[0] if blobs else request["model"], options, ["CPUExecutionProvider"])
         ports = [Port(port["name"], port["dtype"], tuple(port["shape"]), None) for port in request["inputs"]]
         names = request["outputs"]
-        values = zip(names, session.run(names, golden_inputs(ports)), strict=True)
+        fixed = [
+            Value(name, dtype, tuple(shape), bytes.fromhex(data)) for name, dtype, shape, data in request["values"]
+        ]
+        inputs = golden_inputs(ports) | {value.name: value.array for value in fixed}
+        values = zip(names, session.run(names, inputs), strict=True)
         golden = [(name, base64.b64encode(sample(value).tobytes()).decode()) for name, value in values]
         return {"golden": golden, "oracle": f"onnxruntime {ort.__version__}"}
     except Exception as error:  # any failure of the peer means that there is no reference
