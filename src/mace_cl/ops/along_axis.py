@@ -10,7 +10,7 @@ from mace_cl.graph import array_of, attribute, is_used
 from mace_cl.kernels.elementwise import contiguous
 from mace_cl.kernels.types import OPENCL_TYPES
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import emit_map, offset
+from mace_cl.ops.points import emit_node, offset
 
 __all__ = ["lower_arg", "lower_cumulative", "lower_hardmax", "lower_topk"]
 
@@ -44,7 +44,7 @@ def lower_arg(builder: Builder, node: ir.Node) -> None:
         f"for (int j = 1; j < {shape[axis]}; ++j) {{ const {kind} v = x0[base + j * {step}]; "
         f"if (v {sign} best || (v != v && best == best)) {{ best = v; found = j; }} }}\ny[at] = found;"
     )
-    emit_map(builder, node, [(x, None)], body, dims=_one(shape, axis), work=shape[axis])
+    emit_node(builder, node, [(x, None)], body, dims=_one(shape, axis), work=shape[axis])
 
 
 def lower_cumulative(builder: Builder, node: ir.Node) -> None:
@@ -64,7 +64,7 @@ def lower_cumulative(builder: Builder, node: ir.Node) -> None:
         f"{_lines(shape, axis)}\n{kind} s = {start};\n"
         f"for (int j = 0; j < {length}; ++j) {{ const int p = {place}; {both} }}"
     )
-    emit_map(builder, node, [(x, None)], body, dims=_one(shape, axis), work=length)
+    emit_node(builder, node, [(x, None)], body, dims=_one(shape, axis), work=length)
 
 
 def lower_hardmax(builder: Builder, node: ir.Node) -> None:
@@ -88,7 +88,7 @@ def lower_hardmax(builder: Builder, node: ir.Node) -> None:
         f"for (int j = 1; j < {length}; ++j) if (x0[base + j * {step}] > x0[base + found * {step}]) found = j;\n"
         f"for (int j = 0; j < {length}; ++j) y[base + j * {step}] = j == found;"
     )
-    emit_map(builder, node, [(x, None)], body, dims=dims, work=2 * length)
+    emit_node(builder, node, [(x, None)], body, dims=dims, work=2 * length)
 
 
 def lower_topk(builder: Builder, node: ir.Node) -> None:
@@ -115,4 +115,4 @@ def lower_topk(builder: Builder, node: ir.Node) -> None:
             f"    if (after && (found < 0 || v {sign} best)) {{ best = v; found = j; }}\n  }}\n"
             f"  y[place + p * {out}] = {value};\n  last = found;\n  bound = best;\n}}"
         )
-        emit_map(builder, node, [(x, None)], body, y=y, dims=_one(shape, axis), work=length * count)
+        emit_node(builder, node, [(x, None)], body, y=y, dims=_one(shape, axis), work=length * count)

@@ -18,8 +18,7 @@ from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.elementwise import COPY, Access, Elementwise, contiguous
 from mace_cl.kernels.matmul import MatMul
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import broadcast
-from mace_cl.ops.points import Term, emit_map, emit_result, given, index, loops, pointer
+from mace_cl.ops.points import Term, broadcast, emit_map, emit_result, given, index, loops, pointer
 from mace_cl.plan import Constant, Region
 
 __all__ = [

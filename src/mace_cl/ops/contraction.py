@@ -12,7 +12,7 @@ from mace_cl.graph import attribute
 from mace_cl.kernels.elementwise import Access, contiguous
 from mace_cl.kernels.types import OPENCL_TYPES
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import emit_map, loops, offset
+from mace_cl.ops.points import emit_node, loops, offset
 
 __all__ = ["lower_contraction", "lower_einsum", "matmul_labels"]
 
@@ -46,7 +46,7 @@ def lower_contraction(
         raise builder.unsupported(node, f"the result would be of shape {dims}")
     body = f"{kind} s = 0;\n{loops([place[name] for name in summed], inner, f's += {product};')}\ny[at] = s;"
     reads: list[tuple[ir.Value, Access | None]] = [(value, None) for value in inputs]
-    emit_map(builder, node, reads, body, dims=dims or (1,), work=2 * math.prod(inner))
+    emit_node(builder, node, reads, body, dims=dims or (1,), work=2 * math.prod(inner))
 
 
 def lower_einsum(builder: Builder, node: ir.Node) -> None:

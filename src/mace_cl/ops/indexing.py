@@ -15,7 +15,7 @@ from mace_cl.graph import array_of, attribute
 from mace_cl.kernels.elementwise import Access, contiguous
 from mace_cl.kernels.types import OPENCL_TYPES
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import emit_map, offset
+from mace_cl.ops.points import emit_node, offset
 from mace_cl.plan import Region
 
 __all__ = [
@@ -51,7 +51,7 @@ def lower_gather_elements(builder: Builder, node: ir.Node) -> None:
     names = _coordinates(len(shape))
     names[axis] = "p"
     body = f"{_inside('p', 'a1', shape[axis])}\nr = x0[{offset(names, contiguous(shape))}];"
-    emit_map(builder, node, [(x, None), (where, Access(contiguous(dims)))], body)
+    emit_node(builder, node, [(x, None), (where, Access(contiguous(dims)))], body)
 
 
 def lower_gather_nd(builder: Builder, node: ir.Node) -> None:
@@ -71,7 +71,7 @@ def lower_gather_nd(builder: Builder, node: ir.Node) -> None:
         names.append(f"p{index}")
     names += [f"i{outer + index}" for index in range(len(shape) - batch - depth)]
     body.append(f"r = x0[{offset(names, strides)}];")
-    emit_map(builder, node, [(x, None), (where, None)], "\n".join(body))
+    emit_node(builder, node, [(x, None), (where, None)], "\n".join(body))
 
 
 def _copied(builder: Builder, node: ir.Node, x: ir.Value) -> Region:
@@ -113,7 +113,7 @@ def lower_scatter_elements(builder: Builder, node: ir.Node) -> None:
         f"  const {OPENCL_TYPES[kind]} v = x1[u];\n  {step}\n}}"
     )
     space = tuple(1 if index == axis else size for index, size in enumerate(dims))
-    emit_map(builder, node, [(where, None), (updates, None)], body, dims=space, target=target, work=dims[axis])
+    emit_node(builder, node, [(where, None), (updates, None)], body, dims=space, target=target, work=dims[axis])
 
 
 def lower_scatter_nd(builder: Builder, node: ir.Node) -> None:
@@ -137,7 +137,7 @@ def lower_scatter_nd(builder: Builder, node: ir.Node) -> None:
         ]
     body += [f"  const {OPENCL_TYPES[kind]} v = x1[j * {inner} + at];", f"  {step}", "}"]
     reads = [(where, None), (updates, None)]
-    emit_map(builder, node, reads, "\n".join(body), dims=(inner,), target=target, work=count * (depth + 1))
+    emit_node(builder, node, reads, "\n".join(body), dims=(inner,), target=target, work=count * (depth + 1))
 
 
 def lower_one_hot(builder: Builder, node: ir.Node) -> None:
@@ -155,7 +155,7 @@ def lower_one_hot(builder: Builder, node: ir.Node) -> None:
         f"const long hot = (long)a0;\nr = (hot < 0 ? hot + {depth} : hot) == i{axis} "
         f"&& hot >= -{depth} ? x1[1] : x1[0];"
     )
-    emit_map(builder, node, [(where, access), (values, None)], body)
+    emit_node(builder, node, [(where, access), (values, None)], body)
 
 
 def lower_trilu(builder: Builder, node: ir.Node) -> None:
@@ -171,14 +171,14 @@ def lower_trilu(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(x)
     rank, sign = len(shape), ">=" if attribute(node, "upper", 1) else "<="
     body = f"r = (long)i{rank - 1} - i{rank - 2} {sign} {k}L ? a0 : 0;"
-    emit_map(builder, node, [(x, Access(contiguous(shape)))], body)
+    emit_node(builder, node, [(x, Access(contiguous(shape)))], body)
 
 
 def lower_eye_like(builder: Builder, node: ir.Node) -> None:
     """Ones on a diagonal of a matrix of x's shape."""
     k, x = attribute(node, "k", 0), node.inputs[0]
     assert x is not None
-    emit_map(builder, node, [(x, None)], f"r = i1 == (long)i0 + {k}L;")
+    emit_node(builder, node, [(x, None)], f"r = i1 == (long)i0 + {k}L;")
 
 
 def lower_tile(builder: Builder, node: ir.Node) -> None:
@@ -187,4 +187,4 @@ def lower_tile(builder: Builder, node: ir.Node) -> None:
     assert x is not None
     shape: Sequence[int] = builder.shape(x)
     names = [f"(i{index} % {size})" for index, size in enumerate(shape)]
-    emit_map(builder, node, [(x, None)], f"r = x0[{offset(names, contiguous(shape))}];")
+    emit_node(builder, node, [(x, None)], f"r = x0[{offset(names, contiguous(shape))}];")

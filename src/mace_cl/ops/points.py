@@ -1,4 +1,4 @@
-"""How an op gives a `kernels.map.Map` its operands and result."""
+"""How an op gives a `kernels.map.Map` its operands and result, and index arithmetic as OpenCL C text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mace_cl.kernels.types import item_bytes
 from mace_cl.ops.builder import Builder
 from mace_cl.plan import Constant, Region
 
-__all__ = ["Term", "emit_into", "emit_map", "emit_result", "given", "index", "loops", "pointer", "table"]
+__all__ = [
+    "Term", "broadcast", "emit_into", "emit_map", "emit_node", "emit_result", "given", "index", "loops", "offset",
+    "pointer", "table",
+]  # fmt: skip
 
 
 class Term(NamedTuple):
@@ -71,6 +74,39 @@ def emit_into(
     operands = tuple(Operand(term.kind, term.access) for term in reads)
     problem = Map(op, tuple(dims), operands, Operand(kind, Access(contiguous(dims))), body, functions, work)
     builder.emit(problem, [term.operand for term in reads], target, node)
+
+
+def emit_node(
+    builder: Builder, node: ir.Node, inputs: Sequence[tuple[ir.Value, Access | None]], body: str, *, name: str = "",
+    y: ir.Value | None = None, dims: Sequence[int] | None = None, target: Region | None = None, functions: str = "",
+    work: int = 1,
+) -> None:  # fmt: skip
+    """A `Map` over the elements of ``y``, the node's first output, or over ``dims``, where ``body`` writes itself.
+
+    Inputs are read at their access, or by the body where that is None.  ``target`` is a region to write to that was
+    allocated before.
+    """
+    result = y or node.outputs[0]
+    shape = builder.shape(result)
+    operands = tuple(Operand(builder.type(value), access) for value, access in inputs)
+    write = Operand(builder.type(result), Access(contiguous(shape)) if dims is None else None)
+    space = tuple(shape if dims is None else dims)
+    problem = Map(name or node.op_type.lower(), space, operands, write, body, functions, max(1, work))
+    sources = [builder.plain(value) for value, _ in inputs]
+    builder.emit(problem, sources, target or builder.allocate(result, "nchw"), node)
+
+
+def broadcast(shape: Sequence[int], dims: Sequence[int]) -> Access:
+    """Where a tensor of ``shape`` lies when it is broadcast to ``dims``."""
+    padded = (1,) * (len(dims) - len(shape)) + tuple(shape)
+    steps = contiguous(padded)
+    return Access(tuple(0 if size == 1 else step for size, step in zip(padded, steps, strict=True)))
+
+
+def offset(names: Sequence[str], strides: Sequence[int]) -> str:
+    """C text of ``Σ name · stride``."""
+    terms = [name if stride == 1 else f"{name} * {stride}" for name, stride in zip(names, strides, strict=True)]
+    return " + ".join(terms) or "0"
 
 
 def index(names: Iterable[str], dims: Sequence[int]) -> str:

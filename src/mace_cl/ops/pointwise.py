@@ -13,7 +13,7 @@ import onnx_ir as ir
 from mace_cl.graph import attribute
 from mace_cl.kernels import types
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import broadcast, emit_map
+from mace_cl.ops.points import broadcast, emit_node
 
 __all__ = ["POINTWISE", "lower_cast", "lower_pointwise"]
 
@@ -204,7 +204,7 @@ def _emit(builder: Builder, node: ir.Node, inputs: Sequence[ir.Value], body: str
         if len(own) > len(dims) or any(a not in (1, b) for a, b in zip(own[::-1], dims[::-1], strict=False)):
             builder.expect(node, value, dims)
     reads = [(value, broadcast(builder.shape(value), dims)) for value in inputs]
-    emit_map(builder, node, reads, body, name=name)
+    emit_node(builder, node, reads, body, name=name)
 
 
 def lower_cast(builder: Builder, node: ir.Node) -> None:

@@ -15,7 +15,7 @@ from mace_cl.graph import attribute
 from mace_cl.kernels.elementwise import Access, contiguous
 from mace_cl.kernels.map import Map, Operand
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import emit_map
+from mace_cl.ops.points import emit_node
 
 __all__ = ["lower_bernoulli", "lower_random"]
 
@@ -58,4 +58,4 @@ def lower_bernoulli(builder: Builder, node: ir.Node) -> None:
     x = node.inputs[0]
     assert x is not None
     access = Access(contiguous(builder.shape(x)))
-    emit_map(builder, node, [(x, access)], f"r = ENTRY_uniform(at, {_seed(node)}u) < a0;", functions=_HASH, work=10)
+    emit_node(builder, node, [(x, access)], f"r = ENTRY_uniform(at, {_seed(node)}u) < a0;", functions=_HASH, work=10)

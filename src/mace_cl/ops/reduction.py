@@ -11,7 +11,7 @@ from mace_cl.kernels.elementwise import contiguous
 from mace_cl.kernels.reduce import REDUCTIONS, Reduce
 from mace_cl.kernels.types import OPENCL_TYPES
 from mace_cl.ops.builder import Builder
-from mace_cl.ops.general import emit_map, loops, offset
+from mace_cl.ops.points import emit_node, loops, offset
 
 __all__ = ["GENERAL", "lower_reduce"]
 
@@ -67,7 +67,7 @@ def lower_reduce(builder: Builder, node: ir.Node) -> None:
     dims = tuple(shape[axis] for axis in kept)
     base = offset([f"i{index}" for index in range(len(kept))], [strides[axis] for axis in kept])
     text = f"const int base = {base};\n{body}\ny[at] = s_end;"
-    emit_map(builder, node, [(x, None)], text, dims=dims or (1,), work=math.prod(sizes))
+    emit_node(builder, node, [(x, None)], text, dims=dims or (1,), work=math.prod(sizes))
 
 
 def _axes(builder: Builder, node: ir.Node, rank: int) -> list[int]:

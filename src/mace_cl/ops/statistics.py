@@ -13,8 +13,7 @@ from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.types import OPENCL_TYPES, item_bytes
 from mace_cl.ops.builder import Builder
 from mace_cl.ops.columns import finish
-from mace_cl.ops.general import broadcast
-from mace_cl.ops.points import Term, emit_map, emit_result, given, index, loops, pointer
+from mace_cl.ops.points import Term, broadcast, emit_map, emit_result, given, index, loops, pointer
 from mace_cl.plan import Region
 
 __all__ = [
