@@ -165,7 +165,8 @@ class Schedule:
             if item is None:
                 raise ValueError(f"{where}: element type {port.dtype!r} is not known")
             fits(port.slot, where)
-            if port.slot.space != space or port.shape is None or prod(port.shape) * item > port.slot.size:
+            size = None if port.shape is None else prod(port.shape) * item
+            if port.slot.space != space or size is None or size > port.slot.size or port.slot.offset % item:
                 raise ValueError(f"{where}: {port} does not fit {port.slot}")
 
         for port in (*self.inputs, *self.outputs):

@@ -123,6 +123,14 @@ def _show(seen: Inspection) -> None:
             )
             for kernel in target.kernels
         )
+        hosts = (
+            (", ".join(host.nodes), host.provider, str(host.at), bytes_(host.model_bytes), host.model_sha256[:12])
+            for host in target.hosts
+        )
+        if target.hosts:
+            print_table(
+                ("nodes on the host", "provider", "before launch", "sub-model", "sha256"), hosts, numbers=(2, 3)
+            )
         print_table(("kernel", "family", "launches", "unit", "source", "parameters"), kernels, numbers=(2, 3, 4))
 
 

@@ -180,6 +180,8 @@ def _show_where(where: Sequence[Place]) -> None:
 
 
 def _summary(view: OutputView) -> str:
+    if view.minimum != view.minimum:  # NaN: no numbers
+        return f"{view.dtype} {list(view.shape)}"
     nans = f", {view.nans} NaN" if view.nans else ""
     return f"{view.dtype} {list(view.shape)}, {view.minimum:.6g} to {view.maximum:.6g}, mean {view.mean:.6g}{nans}"
 

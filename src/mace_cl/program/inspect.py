@@ -16,13 +16,14 @@ from mace_cl.program.format import Opened, open_program, open_without_key, scan
 from mace_cl.program.manifest import KINDS
 from mace_cl.program.program import ModelIdentity, Pairs
 from mace_cl.program.seal import Signed, signatures
+from mace_cl.schedule import Node, Port
 
-__all__ = ["Inspection", "KernelView", "PortView", "SectionView", "TargetView", "look", "summary", "text"]
+__all__ = ["HostView", "Inspection", "KernelView", "PortView", "SectionView", "TargetView", "look", "summary", "text"]
 
 
 @dataclass(frozen=True)
 class SectionView:
-    """One section: ``kind`` is "source", "binary", "constants" or a number that this version does not know."""
+    """One section: ``kind`` is "source", "binary", "constants", "golden", "host" or an unknown number."""
 
     kind: str
     offset: int
@@ -57,6 +58,19 @@ class KernelView:
 
 
 @dataclass(frozen=True)
+class HostView:
+    """A part that runs on the host, before launch ``at``: its provider, nodes, and its sub-model's section."""
+
+    at: int
+    provider: str
+    nodes: tuple[str, ...]
+    inputs: tuple[PortView, ...]
+    outputs: tuple[PortView, ...]
+    model_bytes: int
+    model_sha256: str
+
+
+@dataclass(frozen=True)
 class TargetView:
     """The part for one device.  Sizes in bytes; ``constants_inside`` tells whether the weights are baked in."""
 
@@ -74,6 +88,8 @@ class TargetView:
     constant_bytes: int
     constants_inside: bool
     provenance: Pairs
+    hosts: tuple[HostView, ...]
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -170,8 +186,8 @@ def _target(opened: Opened, number: int) -> TargetView:
     return TargetView(
         signature=target.signature,
         build_options=schedule.build_options,
-        inputs=tuple(PortView(port.name, port.dtype, port.shape) for port in schedule.inputs),
-        outputs=tuple(PortView(port.name, port.dtype, port.shape) for port in schedule.outputs),
+        inputs=_ports(schedule.inputs),
+        outputs=_ports(schedule.outputs),
         kernels=tuple(
             KernelView(
                 kernel.name,
@@ -193,4 +209,21 @@ def _target(opened: Opened, number: int) -> TargetView:
         constant_bytes=schedule.constant_bytes,
         constants_inside=target.constants is not None,
         provenance=target.provenance,
+        hosts=tuple(
+            HostView(
+                step.at,
+                step.provider,
+                tuple(step.node.split()),
+                _ports(step.inputs),
+                _ports(step.outputs),
+                opened.manifest.sections[part.model].length,
+                opened.manifest.sections[part.model].sha256,
+            )
+            for step, part in zip(schedule.hosts, message.schedule.hosts, strict=True)
+        ),
+        nodes=schedule.nodes,
     )
+
+
+def _ports(ports: Sequence[Port]) -> tuple[PortView, ...]:
+    return tuple(PortView(port.name, port.dtype, port.shape) for port in ports)

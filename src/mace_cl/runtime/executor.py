@@ -153,7 +153,8 @@ class Executor:
                 if array.size:
                     self._cl.enqueue_copy(self._queue, array, self.part(port.slot), is_blocking=False)
             elif array is None:
-                results[name] = self._values[name]
+                value = self._values[name]
+                results[name] = np.copy(value) if name in self._inputs and isinstance(value, np.ndarray) else value
             else:
                 np.copyto(array, self._values[name])
 

@@ -169,7 +169,7 @@ def run(args: RunArgs) -> RunResult:
             raise InputError(f"missing inputs: {tensors.describe(missing)}; give each with --input NAME=FILE")
         timings["input files"] = time.perf_counter() - before
         before = time.perf_counter()
-        outputs = runtime.run(arrays)
+        outputs = tensors.arrays_of(runtime.run(arrays))
         timings["first run"] = time.perf_counter() - before
         latency = _latency(runtime, arrays, args.repeat)
         views = tuple(_view(name, array, args.top, labels) for name, array in outputs.items())
@@ -226,11 +226,11 @@ def _view(name: str, array: NDArray[Any], top: int, labels: list[str] | None) ->
     import numpy as np
 
     known = array[~np.isnan(array)] if array.dtype.kind == "f" else array
-    low, high, mean = (
-        (float(known.min()), float(known.max()), float(known.mean(dtype=np.float64))) if known.size else (np.nan,) * 3
-    )
+    low, high, mean = (np.nan,) * 3
+    if known.size and array.dtype.kind in "biuf":
+        low, high, mean = float(known.min()), float(known.max()), float(known.mean(dtype=np.float64))
     scores: tuple[Score, ...] = ()
-    if top and array.size and array.size == max(array.shape, default=1):
+    if top and array.dtype.kind in "biuf" and array.size and array.size == max(array.shape, default=1):
         row = array.reshape(-1)
         if labels is not None and len(labels) != row.size:
             raise InputError(f"--labels: has {len(labels)} lines, but the output {name!r} has {row.size} scores")

@@ -21,7 +21,7 @@ from mace_cl.tools.images import load_image
 if TYPE_CHECKING:
     from mace_cl.program.inspect import PortView
 
-__all__ = ["check_files", "check_outputs", "describe", "random_inputs", "read_inputs", "write_outputs"]
+__all__ = ["arrays_of", "check_files", "check_outputs", "describe", "random_inputs", "read_inputs", "write_outputs"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -177,6 +177,18 @@ def check_outputs(specs: Sequence[str]) -> None:
         else:
             paths = [Path(spec[start:]) for start in _starts(spec)]
             check_writable(next((path for path in paths if path.parent.is_dir()), paths[-1]))
+
+
+def arrays_of(outputs: Mapping[str, Any]) -> Arrays:
+    """Outputs as arrays of numbers or text: a sequence as one for each part, ``name[0]`` and so on."""
+    arrays: Arrays = {}
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            arrays |= arrays_of({f"{name}[{number}]": part for number, part in enumerate(value)})
+        elif value is not None:  # an optional value that is not there
+            array = np.asarray(value)
+            arrays[name] = array.astype(str) if array.dtype == object else array
+    return arrays
 
 
 def write_outputs(specs: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> tuple[Path, ...]:
