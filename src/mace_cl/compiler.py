@@ -119,7 +119,13 @@ def planned(
             raise HostError("--runtime npu needs the name of a provider: --provider QNN, say, or Runtime(provider=…)")
         taken = partial(share, provider=name) if runtime == "npu" else None
         found = plan(
-            model, layout_of(device), provider=name, inferred=inferred, everything=runtime == "cpu", taken=taken
+            model,
+            layout_of(device),
+            provider=name,
+            inferred=inferred,
+            everything=runtime == "cpu",
+            taken=taken,
+            absorb=runtime != "gpu",
         )
         if runtime == "gpu" and any(node.reason for node in found.nodes):
             raise refusal(found.nodes)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mace_cl.errors import UnsupportedError
 from mace_cl.lower import lower
 from mace_cl.passes.pipeline import simplify, specialise
-from mace_cl.passes.place import Host, Inferred, add_types, obvious, whole
+from mace_cl.passes.place import Host, Inferred, add_types, islands, obvious, whole
 from mace_cl.plan import Layout, Plan
 from mace_cl.schedule import CPU, Node
 
@@ -35,11 +35,13 @@ def plan(
     inferred: Inferred,
     everything: bool = False,
     taken: Taken | None = None,
+    absorb: bool = True,
 ) -> Plan:
     """The plan of a model as the frontend gives it; its nodes say why they are on the host, if they are.
 
     ``everything`` puts all of them there, for ``provider`` to run.  With ``taken`` the provider gets what
     that tells, and the CPU's what is left for the host.  ``inferred`` finds the shapes that onnx can't.
+    ``absorb`` puts what is little there too, where it lies between what is there already.
 
     Raises:
         UnsupportedError: what can't run on OpenCL is no node of the model.
@@ -55,15 +57,17 @@ def plan(
         hosts = {name: Host(why, rest) for name, why in obvious(model.graph).items()}
     if taken is not None:
         hosts |= {name: Host(f"taken by {provider}", provider) for name in taken(*whole(model)) if name in ops}
-    found = None
-    while found is None:
+    while True:
         nodes = [Node(name, op, hosts[name].reason if name in hosts else "") for name, op in ops.items()]
         try:
             found = lower(specialise(model.clone(), hosts), layout, nodes)
+            little = islands(model.graph, hosts) if absorb else ()
+            more = {name: Host("little, between nodes on the host", rest) for name in little}
+            if not more:
+                return found
         except UnsupportedError as error:
             more = {name: Host(why, rest) for names, why in error.nodes.items() for name in names.split()}
             more = {name: host for name, host in more.items() if name in ops and name not in hosts}
             if not more:
                 raise
-            hosts |= more
-    return found
+        hosts |= more

@@ -103,11 +103,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"w": np.array(["on", "ö", "off"], object), "x": filled("x", (3,))},
     ),
     "two parts": (
-        "(float[4,6] x) => (float[4,6] y) { n = Constant<value = int64 {2}>() t = Constant<value = bool {1}>() "
-        "a = Loop(n, t, x) <body = b (int64 i, bool c, float[4,6] p) => (bool d, float[4,6] q) { d = Identity(c) "
-        "q = Tanh(p) }> e = Exp(a) f = Softmax(e) y = Loop(n, t, f) <body = b2 (int64 i2, bool c2, float[4,6] p2) => "
-        "(bool d2, float[4,6] q2) { d2 = Identity(c2) q2 = Neg(p2) }> }",
-        {"x": filled("x", (4, 6))},
+        "(float[128,160] x) => (float[128,160] y) { n = Constant<value = int64 {2}>() t = Constant<value = bool {1}>() "
+        "a = Loop(n, t, x) <body = b (int64 i, bool c, float[128,160] p) => (bool d, float[128,160] q) "
+        "{ d = Identity(c) q = Tanh(p) }> e = Exp(a) f = Softmax(e) y = Loop(n, t, f) <body = b2 "
+        "(int64 i2, bool c2, float[128,160] p2) => (bool d2, float[128,160] q2) { d2 = Identity(c2) q2 = Neg(p2) }> }",
+        {"x": filled("x", (128, 160))},
     ),
     "an input that only the host reads, and one that nobody does": (
         "(float[2,3] x, float[3] w, int64[1] u) => (float[2,3] y) { a = Exp(x) y = Loop(, , a) <body = b "

@@ -93,7 +93,7 @@ class TestLevels:
 
 
 DIAMOND = "(float[2,3] x) => (float[2,3] y) { a = Relu(x) b = Erf(a) c = Hardmax(a) y = Add(b, c) }"
-BETWEEN = "(float[2,3] x) => (float[2,3] y) { a = Hardmax(x) b = Relu(a) c = Exp(b) y = Hardmax(c) }"
+BETWEEN = "(float[200,300] x) => (float[200,300] y) { a = Hardmax(x) b = Relu(a) c = Exp(b) y = Hardmax(c) }"
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +131,16 @@ class TestGroups:
         assert call.node == "Relu(a) Exp(y)"
         assert not found.buffers
         assert reasons(found) == {"Relu(a)": "asked for", "Exp(y)": "asked for"}
+
+    def test_little_between_two_parts_is_not_worth_the_way(self) -> None:
+        little = BETWEEN.replace("200", "2")
+        (call,) = hosts(planned(parsed(little)))
+        assert call.node == "Hardmax(a) Relu(b) Exp(c) Hardmax(y)"
+        assert reasons(planned(parsed(little)))["Relu(b)"] == "little, between nodes on the host"
+        assert set(reasons(planned(parsed(little), absorb=False))) == {"Hardmax(a)", "Hardmax(y)"}
+        # an input or output of its own makes it worth it
+        assert len(hosts(planned(parsed(little.replace("Relu(a)", "Add(a, x)"))))) == 2
+        assert len(hosts(planned(parsed(little.replace(" y)", " y, float[2,300] c)"))))) == 2
 
     def test_only_large_constants_lie_outside(self) -> None:
         large, small = np.ones((16, 17), np.float32), np.ones((17,), np.float32)
@@ -184,7 +194,7 @@ class TestGroups:
             node.name = name
         found = planned(model)
         assert [node.name for node in found.nodes] == ["my_node", "my_node_1", "Hardmax(y)"]
-        assert [call.node for call in hosts(found)] == ["my_node", "Hardmax(y)"]
+        assert [call.node for call in hosts(found)] == ["my_node my_node_1 Hardmax(y)"]
 
     def test_equal_models_give_equal_parts(self) -> None:
         model = parsed("(float[2,3] x) => (float[2,3] y) { a = Hardmax(x) b = Relu(a) y = Hardmax(b) }")

@@ -7,6 +7,7 @@ weights and not copied.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,14 @@ from mace_cl.graph import DOMAIN, array_of, attribute, is_used, static_shape, ty
 from mace_cl.passes.rewrite import add_constant
 from mace_cl.schedule import CPU
 
-__all__ = ["LARGE", "Host", "Inferred", "NamePass", "PlacePass", "add_types", "obvious", "whole"]
+__all__ = ["LARGE", "Host", "Inferred", "NamePass", "PlacePass", "add_types", "islands", "obvious", "whole"]
 
 
 LARGE = 1024
 """Bytes from which on a constant is no part of the sub-model."""
+
+ISLAND = 1 << 14
+"""Elements up to which `islands` go to the host: a launch and two copies cost more than computing them there."""
 
 Inferred = Callable[[bytes, Mapping[str, NDArray[Any]]], Mapping[str, tuple[str, tuple[int, ...] | None]]]
 """Finds types and shapes of a model's outputs by name, as ports have them; `whole` gives the arguments."""
@@ -117,6 +121,39 @@ def add_types(model: ir.Model, find: Inferred) -> bool:
         if shape is not None and dtype:
             value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))), ir.Shape(shape)
     return bool(found)
+
+
+def islands(graph: ir.Graph, hosts: Collection[str]) -> set[str]:
+    """Nodes of the device that are not worth the way there and back.
+
+    They are connected, read what the host makes and nothing from elsewhere, are read by the host alone, and
+    make no more than `ISLAND` elements.
+    """
+    group: dict[ir.Node, list[ir.Node]] = {}
+    for node in graph:
+        if node.name not in hosts:
+            before = [p for value in read(node) if (p := value.producer()) in group and p is not None]
+            joined = [node, *{id(one): one for p in before for one in group[p]}.values()]
+            group |= dict.fromkeys(joined, joined)
+    readers = defaultdict(list)
+    for node in graph:
+        for value in read(node):
+            readers[value].append(node)
+
+    def small(nodes: Sequence[ir.Node]) -> bool:
+        inside = set(nodes)
+        made = [value for node in nodes for value in node.outputs if is_used(value)]
+        given = [value for node in nodes for value in read(node) if array_of(value) is None]
+        shapes = [static_shape(value) for value in made]
+        return (
+            all(value.producer() is not None for value in given)
+            and any(value.producer() not in inside for value in given)
+            and not any(value.is_graph_output() for value in made)
+            and any(other not in inside for value in made for other in readers[value])
+            and sum(math.prod(shape) if shape is not None else ISLAND + 1 for shape in shapes) <= ISLAND
+        )
+
+    return {str(node.name) for node, nodes in group.items() if small(nodes)}
 
 
 class PlacePass(ir.passes.InPlacePass):
