@@ -8,7 +8,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 __all__ = [
-    "DOMAIN", "array_of", "attribute", "describe", "is_fp32", "is_used", "nodes_of", "static_shape", "type_name",
+    "DOMAIN", "array_of", "attribute", "describe", "is_constant", "is_fp32", "is_used", "nodes_of", "static_shape",
+    "type_name",
 ]  # fmt: skip
 
 DOMAIN = "mace_cl"
@@ -20,6 +21,11 @@ def array_of(value: ir.Value | None) -> NDArray[Any] | None:
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     return value.const_value.numpy()
+
+
+def is_constant(value: ir.Value) -> bool:
+    """Whether the value is a constant of the graph; unlike `array_of` it reads none of it."""
+    return value.const_value is not None and not value.is_graph_input()
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:

@@ -61,7 +61,7 @@ def plan(
         nodes = [Node(name, op, hosts[name].reason if name in hosts else "") for name, op in ops.items()]
         try:
             found = lower(specialise(model.clone(), hosts), layout, nodes)
-            little = islands(model.graph, hosts) if absorb else ()
+            little = islands(model.graph, hosts) if hosts and absorb else ()
             more = {name: Host("little, between nodes on the host", rest) for name in little}
             if not more:
                 return found

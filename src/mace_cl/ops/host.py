@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mace_cl.errors import UnsupportedError
-from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape, type_name
+from mace_cl.graph import DOMAIN, attribute, is_constant, nodes_of, static_shape, type_name
 from mace_cl.ops.builder import Builder
 from mace_cl.plan import HostCall, PlanPort
 
@@ -20,7 +20,7 @@ def is_host(node: ir.Node | None) -> bool:
 def touched(value: ir.Value) -> bool:
     """Whether a kernel writes or reads the value, so that it must lie in the device's memory."""
     producer = value.producer()
-    if array_of(value) is not None or (producer is not None and not is_host(producer)):
+    if is_constant(value) or (producer is not None and not is_host(producer)):
         return True
     return any(not is_host(use.node) for use in value.uses())
 

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
-from mace_cl.graph import DOMAIN, array_of, attribute, is_used, static_shape, type_name
+from mace_cl.graph import DOMAIN, array_of, attribute, is_constant, is_used, static_shape, type_name
 from mace_cl.passes.rewrite import add_constant
 from mace_cl.schedule import CPU
 
@@ -143,7 +143,7 @@ def islands(graph: ir.Graph, hosts: Collection[str]) -> set[str]:
     def small(nodes: Sequence[ir.Node]) -> bool:
         inside = set(nodes)
         made = [value for node in nodes for value in node.outputs if is_used(value)]
-        given = [value for node in nodes for value in read(node) if array_of(value) is None]
+        given = [value for node in nodes for value in read(node) if not is_constant(value)]
         shapes = [static_shape(value) for value in made]
         return (
             all(value.producer() is not None for value in given)
@@ -245,8 +245,8 @@ def _host(model: ir.Model, group: Sequence[ir.Node], outputs: Sequence[ir.Value]
     """A node in place of the group, which is out of the graph already; users of ``outputs`` read its own."""
     made = {value for node in group for value in node.outputs}
     outside = [value for value in dict.fromkeys(v for node in group for v in read(node)) if value not in made]
-    inputs = [value for value in outside if array_of(value) is None]
-    constants = [value for value in outside if array_of(value) is not None]
+    inputs = [value for value in outside if not is_constant(value)]
+    constants = [value for value in outside if is_constant(value)]
     large = [value for value in constants if value.dtype in _TENSORS and _bytes(value) >= LARGE]
     proto = _model(model, group, inputs, outputs, constants, large)
     attributes: dict[str, Any] = {"model": ir.tensor(np.frombuffer(proto, np.uint8)), "provider": provider}
