@@ -62,7 +62,7 @@ class NamePass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
         for index, value in enumerate(list(graph.outputs)):
-            if array_of(value) is not None:
+            if is_constant(value) and (value.producer() is None or value.dtype in _TENSORS):
                 graph.outputs[index] = _identity(graph, value)
         for node in graph:
             node.name = "_".join((node.name or f"{node.op_type}({node.outputs[0].name})").split())
