@@ -30,7 +30,7 @@ LARGE = 1024
 """Bytes from which on a constant is no part of the sub-model."""
 
 ISLAND = 1 << 14
-"""Elements up to which `islands` go to the host: a launch and two copies cost more than computing them there."""
+"""Elements up to which `islands` go to the host, which saves waiting for the device twice; a guess, not measured."""
 
 Inferred = Callable[[bytes, Mapping[str, NDArray[Any]]], Mapping[str, tuple[str, tuple[int, ...] | None]]]
 """Finds types and shapes of a model's outputs by name, as ports have them; `whole` gives the arguments."""
