@@ -115,6 +115,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "{ d = Constant<value = bool {0}>() q = Mul(p, w) }> }",
         {"x": filled("x", (2, 3)), "w": filled("w", (3,)), "u": np.zeros(1, np.int64)},
     ),
+    "nothing at all": (
+        "(float[0,3] x, string[0] w) => (float[0,3] y, string[n] z) { a = Exp(x) b = Loop(, , a) <body = b "
+        "(int64 i, bool c, float[0,3] p) => (bool d, float[0,3] q) { d = Constant<value = bool {0}>() q = Neg(p) }> "
+        "y = Neg(b) z = StringConcat(w, w) }",
+        {"x": np.zeros((0, 3), np.float32), "w": np.zeros(0, object)},
+    ),
     "an output that is a constant": (
         "(float[2,3] x) => (float[2,3] y, int64[2] z, string[1] w) { y = Exp(x) z = Shape(x) "
         "w = Constant<value_strings = [\"so\"]>() }",

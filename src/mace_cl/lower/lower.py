@@ -13,7 +13,7 @@ from mace_cl.graph import array_of, describe, is_used, nodes_of
 from mace_cl.lower.elide import elide_copies
 from mace_cl.lower.gathers import absorb_gathers
 from mace_cl.ops import LOWERINGS, TYPED, Builder
-from mace_cl.ops.host import port
+from mace_cl.ops.host import is_host, port
 from mace_cl.plan import Layout, Plan
 from mace_cl.schedule import Node
 
@@ -63,7 +63,7 @@ def _lower(builder: Builder, node: ir.Node) -> bool:
     try:
         if key not in TYPED:
             _refuse_types(builder, node)
-        if not builder.empty(node):
+        if is_host(node) or not builder.empty(node):
             LOWERINGS[key](builder, node)
     except UnsupportedError as error:
         if error.nodes:
