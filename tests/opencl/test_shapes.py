@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mace_cl import Runtime, compiler
 from mace_cl import compile as compile_model
+from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.errors import InputError
 from mace_cl.program.format import read
@@ -254,3 +256,28 @@ def test_threads(device: Device, path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+def test_command_line(
+    device: Device, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+
+    def answer_of(*argv: object) -> Any:
+        assert main([*map(str, argv), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def answer(*argv: str) -> Any:
+        return answer_of(*argv, "--device", device.runtime)
+
+    for code in ("no-file", "hit"):
+        for shape in (A, B):
+            np.save("x.npy", image(*shape)["x"])
+            found = answer("run", "net.onnx", "--input", "x.npy", "-q")
+            assert found["bucket"] == f"x={','.join(map(str, shape))}"
+            assert found["decision"]["code"] == (code if shape == A or code == "hit" else "bucket-missing")
+    why = answer("why", "net.onnx")
+    assert [target["bucket"] for target in why["targets"]] == ["x=1,3,8,8", "x=2,3,8,8"]
+    seen = answer_of("inspect", next((path.parent / "store").glob("*.bin")))
+    assert [one["shape"] for one in seen["inputs"]] == [[None, 3, None, None]]
+    assert [target["bucket"] for target in seen["targets"]] == ["x=1,3,8,8", "x=2,3,8,8"]

@@ -198,7 +198,7 @@ class Session:
         )  # fmt: skip
         self._timings = {"imports": imports, **clock.seconds}
         self._timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
-        ports = {port.name: (port.dtype, port.shape) for port in runtime.inputs}
+        ports = {port.name: (port.dtype, port.shape) for port in runtime.schedule.inputs}
 
         def streams(count: int) -> list[Callable[[Arrays], object]]:
             self._twins = [*self._twins, *(runtime.twin() for _ in range(count - 1 - len(self._twins)))]

@@ -158,6 +158,7 @@ def _target(number: int, target: TargetView) -> list[tuple[str, str]]:
         ("driver version", signature.driver),
         ("platform", f"{signature.platform}, {signature.platform_version}"),
         ("OpenCL C", signature.c_version),
+        *([("compiled for", target.bucket)] if target.bucket else ()),
         *ports,
         ("kernels", f"{len(target.kernels)}, launched {target.launches} times in a run"),
         ("binaries", f"{bytes_(target.binary_bytes)}, in {target.units_with_binary} of {target.units} units"),

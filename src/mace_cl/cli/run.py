@@ -156,6 +156,7 @@ def _show(result: RunResult) -> None:
     from mace_cl.cli.output import print_lines, seconds_
 
     rows = [("device", str(result.device)), ("program", result.decision.sentence)]
+    rows += [("compiled for", result.bucket)] if result.bucket else []
     rows += [(f"input {name}", source) for name, source in result.inputs.items()]
     rows += [(f"output {view.name}", _summary(view)) for view in result.outputs]
     rows += [("written", str(path)) for path in result.written]

@@ -52,6 +52,7 @@ def _run(options: argparse.Namespace) -> None:
     print_lines(rows)
     for number, target in enumerate(result.targets):
         made = f"; made because: {target.because}" if target.because else ""
-        print(f"\npart {number + 1}: {target.device}, driver {target.driver}{made}")
+        bucket = f", for {target.bucket}" if target.bucket else ""
+        print(f"\npart {number + 1}: {target.device}, driver {target.driver}{bucket}{made}")
         for difference in target.differences or ("the same device and driver",):
             print(f"  {difference}")

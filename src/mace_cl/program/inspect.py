@@ -11,6 +11,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from mace_cl.device.signature import Signature
+from mace_cl.program.bucket import Input
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, open_program, open_without_key, scan
 from mace_cl.program.manifest import KINDS
@@ -72,7 +73,10 @@ class HostView:
 
 @dataclass(frozen=True)
 class TargetView:
-    """The part for one device.  Sizes in bytes; ``constants_inside`` tells whether the weights are baked in."""
+    """The part for one device.  Sizes in bytes; ``constants_inside`` tells whether the weights are baked in.
+
+    ``bucket`` are the shapes and parameters that it is for, of a model that leaves them open.
+    """
 
     signature: Signature
     build_options: str
@@ -90,6 +94,7 @@ class TargetView:
     provenance: Pairs
     hosts: tuple[HostView, ...]
     nodes: tuple[Node, ...]
+    bucket: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class Inspection:
     """A whole file; ``dataclasses.asdict`` of it is what ``--json`` prints.  Sizes in bytes, hashes hexadecimal.
 
     ``encrypted_with`` is the id of the key that weights and sources are encrypted with, empty where they are not;
-    ``readable`` tells that they could be decrypted.
+    ``readable`` tells that they could be decrypted.  ``inputs`` are the model's if it leaves some open: a size of
+    None is symbolic.
     """
 
     file: str
@@ -108,6 +114,7 @@ class Inspection:
     engine: str
     model: ModelIdentity
     options: Pairs
+    inputs: tuple[Input, ...]
     kernel_count: int
     head_bytes: int
     section_bytes: dict[str, int]
@@ -160,6 +167,7 @@ def summary(opened: Opened, signed: tuple[Signed, ...] = (), readable: bool = Tr
         engine=program.engine,
         model=program.model,
         options=program.options,
+        inputs=program.inputs,
         kernel_count=sum(len(target.kernels) for target in targets),
         head_bytes=min((section.offset for section in sections), default=opened.view.nbytes),
         section_bytes=dict(by_kind),
@@ -177,7 +185,8 @@ def text(opened: Opened) -> str:
 
 
 def _target(opened: Opened, number: int) -> TargetView:
-    target, message = opened.program.targets[number], opened.manifest.targets[number]
+    program, message = opened.program, opened.manifest.targets[number]
+    target = program.targets[number]
     schedule = target.schedule
     launches = Counter(launch.kernel for launch in schedule.launches)
     unit_of = {kernel: index for index, unit in enumerate(target.units) for kernel in unit.kernels}
@@ -222,6 +231,7 @@ def _target(opened: Opened, number: int) -> TargetView:
             for step, part in zip(schedule.hosts, message.schedule.hosts, strict=True)
         ),
         nodes=schedule.nodes,
+        bucket=str(target.bucket) if program.inputs else "",
     )
 
 

@@ -14,6 +14,8 @@ from mace_cl.tools.common import DeviceName, Preprocessing, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mace_cl.engine import Runtime
+    from mace_cl.program.bucket import Input
     from mace_cl.program.inspect import PortView
     from mace_cl.program.policy import Decision
     from mace_cl.schedule import Place, Port
@@ -93,7 +95,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class RunResult:
-    """``inputs`` says for each input where it came from and what was done to it; ``timings`` are seconds."""
+    """``inputs`` says for each input where it came from and what was done to it; ``timings`` are seconds.
+
+    ``bucket`` tells the shapes and parameters that the part was compiled for, of a model that leaves them open.
+    """
 
     device: DeviceName
     decision: Decision
@@ -103,6 +108,7 @@ class RunResult:
     latency: Latency | None
     timings: dict[str, float]
     where: tuple[Place, ...] = ()
+    bucket: str = ""
 
 
 def run(args: RunArgs) -> RunResult:
@@ -156,11 +162,14 @@ def run(args: RunArgs) -> RunResult:
         provider=settings.provider, exact=args.exact,
     ) as runtime:  # fmt: skip
         timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
-        where = runtime.where if args.where else ()
         if not given:
-            return RunResult(DeviceName.of(device), runtime.decision, {}, (), (), None, timings, where)
+            return RunResult(
+                DeviceName.of(device), runtime.decision, {}, (), (), None, timings, runtime.where, _bucket(runtime)
+            )
         before = time.perf_counter()
-        arrays, sources = tensors.read_inputs(args.inputs, runtime.inputs, args.image)
+        arrays, sources = tensors.read_inputs(
+            args.inputs, runtime.inputs, args.image, [one.name for one in runtime.symbolic if one.open]
+        )
         missing = [port for port in runtime.inputs if port.name not in arrays]
         if args.seed is not None:
             arrays |= tensors.random_inputs(missing, args.seed)
@@ -171,6 +180,7 @@ def run(args: RunArgs) -> RunResult:
         before = time.perf_counter()
         outputs = tensors.arrays_of(runtime.run(arrays))
         timings["first run"] = time.perf_counter() - before
+        timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         latency = _latency(runtime, arrays, args.repeat)
         views = tuple(_view(name, array, args.top, labels) for name, array in outputs.items())
         if args.top and not any(view.top for view in views):
@@ -178,11 +188,19 @@ def run(args: RunArgs) -> RunResult:
                 f"--top: no output is a single row of scores; the model gives {tensors.describe(runtime.outputs)}"
             )
         written = tensors.write_outputs(args.outputs, outputs)
-        return RunResult(DeviceName.of(device), runtime.decision, sources, views, written, latency, timings, where)
+        where = runtime.where if args.where else ()
+        return RunResult(
+            DeviceName.of(device), runtime.decision, sources, views, written, latency, timings, where, _bucket(runtime)
+        )
 
 
-def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
+def _bucket(runtime: Runtime) -> str:
+    return str(runtime.buckets[-1]) if runtime.buckets else ""
+
+
+def _inputs_of(args: RunArgs) -> Sequence[Input | Port | PortView]:
     """The inputs of a model or program, which is not compiled for that."""
+    from mace_cl.compiler import inputs_of
     from mace_cl.frontends.formats import opened
     from mace_cl.frontends.read import load
     from mace_cl.program.format import is_program, open_program
@@ -191,7 +209,10 @@ def _inputs_of(args: RunArgs) -> Sequence[Port | PortView]:
     with opened(args.model) as view:
         head = bytes(view[:16])
     if is_program(head):
-        return open_program(args.model).program.targets[0].schedule.inputs
+        program = open_program(args.model).program
+        return program.inputs or program.targets[0].schedule.inputs
+    if found := inputs_of(args.model, args.shapes, args.model_outputs):
+        return found
     graph = load(args.model, args.shapes, args.model_outputs).graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     return [

@@ -6,7 +6,8 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.errors import InputError, StorageError
+from mace_cl.program.bucket import is_array
 from mace_cl.schedule import ITEM_BYTES, Port
 from mace_cl.tools.common import Preprocessing, check_writable
 from mace_cl.tools.images import load_image
 
 if TYPE_CHECKING:
+    from mace_cl.program.bucket import Input
     from mace_cl.program.inspect import PortView
 
 __all__ = ["arrays_of", "check_files", "check_outputs", "describe", "random_inputs", "read_inputs", "write_outputs"]
@@ -28,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 _RAW = (".bin", ".raw")
 
 
-def describe(ports: Sequence[Port | PortView]) -> str:
+def describe(ports: Sequence[Input | Port | PortView]) -> str:
     """The ports in words: name, dtype and shape of each."""
     return "; ".join(map(str, ports))
 
@@ -49,12 +52,15 @@ def _starts(spec: str) -> list[int]:
     return [0, *(match.end() for match in re.finditer("=", spec))]
 
 
-def read_inputs(specs: Sequence[str], ports: Sequence[Port], how: Preprocessing) -> tuple[Arrays, dict[str, str]]:
+def read_inputs(
+    specs: Sequence[str], ports: Sequence[Port], how: Preprocessing, free: Collection[str] = ()
+) -> tuple[Arrays, dict[str, str]]:
     """Arrays by input name from files, and a sentence on where each comes from.
 
     ``.npy`` and ``.npz`` are NumPy's, ``.bin`` and ``.raw`` hold the elements alone, row-major and
     little-endian; other files are images.  An ``.npz`` without a name gives every input that it has
-    a key for.  Nothing larger than an input takes is read into memory.
+    a key for.  Nothing larger than an input takes is read into memory; those of the names
+    ``free`` take any shape, and the port's is only that of images and raw files.
 
     Raises:
         InputError: a name, file, dtype or shape does not fit.
@@ -66,7 +72,7 @@ def read_inputs(specs: Sequence[str], ports: Sequence[Port], how: Preprocessing)
         for port, path, key in _targets(spec, ports):
             if port.name in arrays:
                 raise InputError(f"--input {spec}: {port.name!r} was given before; give each input once")
-            arrays[port.name], sources[port.name] = _read(path, port, key, how)
+            arrays[port.name], sources[port.name] = _read(path, port, key, how, port.name in free)
     return arrays, sources
 
 
@@ -80,7 +86,8 @@ def random_inputs(ports: Sequence[Port], seed: int) -> Arrays:
     arrays: Arrays = {}
     for port in ports:
         if port.shape is None:
-            raise InputError(f"--random: the input {port} is no array; run the model from Python")
+            known = f"give its shape with --shape {port.name}=1,3,224,224" if is_array(port.dtype) else ""
+            raise InputError(f"--random: the input is {port}; {known or 'it is no array: run the model from Python'}")
         drawn = rng.standard_normal(port.shape) if "float" in port.dtype else rng.integers(0, 2, port.shape)
         arrays[port.name] = drawn.astype(str) if port.dtype == "string" else drawn.astype(port.dtype)
     return arrays
@@ -113,19 +120,20 @@ def _keys(path: Path) -> list[str]:
         raise InputError(f"{path}: not an .npz file ({error}); write it with numpy.savez") from error
 
 
-def _read(path: Path, port: Port, key: str | None, how: Preprocessing) -> tuple[NDArray[Any], str]:
+def _read(path: Path, port: Port, key: str | None, how: Preprocessing, free: bool) -> tuple[NDArray[Any], str]:
+    own = replace(port, shape=None) if free else port
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
             with path.open("rb") as file:
-                return _read_npy(file, path, port), f"{path}"
+                return _read_npy(file, path, own), f"{path}"
         if suffix == ".npz":
             keys = _keys(path)
             key = key or (port.name if port.name in keys else keys[0] if len(keys) == 1 else None)
             if key is None:
                 raise InputError(f"{path}: holds {keys}, none of which is the input {port.name!r}; rename one")
             with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-                return _read_npy(file, path, port), f"{path}: {key}"
+                return _read_npy(file, path, own), f"{path}: {key}"
         if suffix in _RAW and port.dtype in ITEM_BYTES and port.shape is not None:
             dtype = np.dtype(port.dtype)
             wanted, size = math.prod(port.shape) * dtype.itemsize, path.stat().st_size
@@ -135,6 +143,8 @@ def _read(path: Path, port: Port, key: str | None, how: Preprocessing) -> tuple[
             return data.reshape(port.shape), f"{path}: raw"
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror or error}); check path and permissions") from error
+    if free and port.shape is None:
+        raise InputError(f"{path}: fits {port} only when that is known; give --shape {port.name}=1,3,224,224")
     return load_image(path, port, how)
 
 
@@ -147,7 +157,7 @@ def _read_npy(file: IO[bytes], path: Path, port: Port) -> NDArray[Any]:
             raise InputError(f"{path}: has version {version} of the .npy format, which plain arrays do not need")
         shape, _, dtype = readers[version](file)
         fits = dtype.kind == "U" if port.dtype == "string" else dtype.newbyteorder("=") == port.dtype
-        if not fits or shape != port.shape:
+        if not fits or port.shape not in (None, shape):
             raise InputError(
                 f"{path}: holds {dtype} {list(shape)}, but the model takes {describe([port])}; "
                 "convert it with numpy's astype or reshape"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,8 @@ class WhyArgs:
 class TargetReason:
     """A part of the file that was found: how it differs from what this device needs, and what became of it.
 
-    ``proven`` tells that its binaries are known to work on this device and driver.
+    ``proven`` tells that its binaries are known to work on this device and driver; ``bucket`` are the shapes and
+    parameters that it is for, of a model that leaves them open.
     """
 
     device: str
@@ -43,6 +44,7 @@ class TargetReason:
     because: str
     differences: tuple[str, ...]
     proven: bool
+    bucket: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def run(args: WhyArgs) -> WhyResult:
     from mace_cl.engine import opened_if_program, request_for
     from mace_cl.program.format import Opened
     from mace_cl.settings import Settings
-    from mace_cl.start import foresee
+    from mace_cl.start import foresee, open_inputs, seek
+    from mace_cl.variants import first_bucket
 
     if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
@@ -84,6 +87,10 @@ def run(args: WhyArgs) -> WhyResult:
         raise InputError(f"{args.model} is a compiled program; --program, --shape and --outputs go with a model")
     device = find(settings.device, alone=True)
     request = request_for(args.model, given, device, settings, args.program, args.shapes or None, outputs=args.outputs)
+    sought = seek(request, given)
+    request = replace(request, inputs=open_inputs(request, sought))
+    if request.inputs:
+        request = replace(request, bucket=first_bucket(request, sought))
     found, decision = foresee(request, given)
     targets = _targets(found, device, settings.store_dir if settings.store else None)
     proven = decision.target is not None and targets[decision.target].proven
@@ -105,6 +112,7 @@ def _targets(found: Opened | object, device: Device, store: Path | None) -> tupl
             because=dict(target.provenance).get("because", ""),
             differences=here.differences(target.signature),
             proven=proofs.known(proof_of(found, number, here)),
+            bucket=str(target.bucket) if found.program.inputs else "",
         )
         for number, target in enumerate(found.program.targets)
     )
