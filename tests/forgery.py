@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 
 from mace_cl.program import manifest_pb2 as pb
-from mace_cl.program.format import scan
+from mace_cl.program.format import PAGE, open_program, scan
 
 
 def forged(data: bytes, edit: Callable[[pb.Manifest], object], content: Callable[[bytearray], object]) -> bytes:
@@ -25,3 +25,25 @@ def forged(data: bytes, edit: Callable[[pb.Manifest], object], content: Callable
     struct.pack_into("<I", out, 12, zlib.crc32(out[64 : begin + len(manifest)]))
     struct.pack_into("<I", out, 60, zlib.crc32(out[:60]))
     return bytes(out)
+
+
+def forge(data: bytes, edit: Callable[[pb.Manifest], object], lay: bool = True) -> bytes:
+    """``data`` with an edited manifest, sections laid out anew unless not ``lay``, and all checksums right."""
+    opened = open_program(data)
+    manifest = opened.manifest
+    contents = [data[s.offset : s.offset + s.length] for s in manifest.sections]
+    edit(manifest)
+    text_length = struct.unpack_from("<I", data, 24)[0]
+    position = 64 + text_length + manifest.ByteSize()
+    body = b""
+    for section, content in zip(manifest.sections, contents, strict=False):
+        step = PAGE if section.kind == pb.KIND_CONSTANTS else 64
+        gap = -position % step
+        if lay:
+            section.offset = position + gap
+        body += bytes(gap) + content
+        position += gap + len(content)
+    head = data[64 : 64 + text_length] + manifest.SerializeToString()
+    lengths = (64 + len(head) + len(body), text_length, len(head) - text_length)
+    header = struct.pack("<8sIIQIIQI16s", data[:8], 3, zlib.crc32(head), *lengths, 0, 0, bytes(16))
+    return header + struct.pack("<I", zlib.crc32(header)) + head + body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import subprocess
 import sys
 import zlib
@@ -14,10 +13,11 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2
 
+from forgery import forge
 from mace_cl.errors import DamagedError
 from mace_cl.frontends import caffe_pb2, mace_pb2
 from mace_cl.program import manifest_pb2 as pb
-from mace_cl.program.format import PAGE, open_program, read, write
+from mace_cl.program.format import open_program, read, write
 
 SAMPLE = read(Path(__file__).parents[1] / "golden" / "program" / "format-3.bin")
 PROTOS = {
@@ -50,28 +50,6 @@ def test_generated_code_is_that_of_the_proto(proto: str, tmp_path: Path) -> None
                 if field.type == field.TYPE_FLOAT and field.default_value:
                     field.default_value = str(np.float32(field.default_value))
     assert found == wanted
-
-
-def forge(data: bytes, edit: Callable[[pb.Manifest], object], lay: bool = True) -> bytes:
-    """``data`` with an edited manifest, sections laid out anew unless not ``lay``, and all checksums right."""
-    opened = open_program(data)
-    manifest = opened.manifest
-    contents = [data[s.offset : s.offset + s.length] for s in manifest.sections]
-    edit(manifest)
-    text_length = struct.unpack_from("<I", data, 24)[0]
-    position = 64 + text_length + manifest.ByteSize()
-    body = b""
-    for section, content in zip(manifest.sections, contents, strict=False):
-        step = PAGE if section.kind == pb.KIND_CONSTANTS else 64
-        gap = -position % step
-        if lay:
-            section.offset = position + gap
-        body += bytes(gap) + content
-        position += gap + len(content)
-    head = data[64 : 64 + text_length] + manifest.SerializeToString()
-    lengths = (64 + len(head) + len(body), text_length, len(head) - text_length)
-    header = struct.pack("<8sIIQIIQI16s", data[:8], 3, zlib.crc32(head), *lengths, 0, 0, bytes(16))
-    return header + struct.pack("<I", zlib.crc32(header)) + head + body
 
 
 @pytest.fixture

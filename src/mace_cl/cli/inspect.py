@@ -102,6 +102,7 @@ def _show(seen: Inspection) -> None:
         ("producer", f"{seen.producer}, engine {seen.engine[:12]}…"),
         ("model", f"{seen.model.name}, sha256 {seen.model.sha256[:12]}…"),
         ("options", ", ".join(f"{name}={value}" for name, value in seen.options) or "none"),
+        *((("parameter " if one.parameter else "takes ") + one.name, str(one)) for one in seen.inputs if one.open),
         ("kernels", str(seen.kernel_count)),
         ("head", bytes_(seen.head_bytes)),
         ("signed by", ", ".join(map(_signed, seen.signatures)) or "nobody"),
