@@ -54,8 +54,10 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
     """Run a command line and return its exit code, which `mace_cl.errors` lists.
+
+    ``parser`` is that of a program of its own, whose options have ``verb`` and ``traceback``.
 
     Standard output gets results, standard error all else.
     """
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     _log_to_stderr()
     try:
-        options = _parser().parse_args(argv)
+        options = (parser or _parser()).parse_args(argv)
         traceback = options.traceback
         if getattr(options, "quiet", False):
             logging.getLogger("mace_cl").setLevel(logging.WARNING)

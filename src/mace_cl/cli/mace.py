@@ -1,14 +1,13 @@
-"""``mace-cl mace repack``, and the program ``mace_run``."""
+"""``mace-cl mace repack``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mace_cl.cli.options import Verbs, add_json, add_verb
 
-__all__ = ["add_to", "mace_run"]
+__all__ = ["add_to"]
 
 
 def add_to(verbs: Verbs) -> None:
@@ -43,22 +42,3 @@ def _repack(options: argparse.Namespace) -> None:
     layout = result.layout if result.layout == result.layout_before else f"{result.layout_before} → {result.layout}"
     rows = [("written", f"{result.output} ({bytes_(result.file_bytes)})"), ("pairs", str(result.pairs))]
     print_lines([*rows, ("layout", layout), ("identical", "yes" if result.identical else "no")])
-
-
-def mace_run(argv: Sequence[str] | None = None) -> int:
-    """The program ``mace_run``: the one question about a file for which people call MACE's tool of this name."""
-    from mace_cl.cli.app import main
-
-    parser = argparse.ArgumentParser(
-        prog="mace_run",
-        description="Tells what compiled kernels are in a file, as `mace-cl inspect --dump_binary_info` does.",
-        epilog="To run a model, use `mace-cl run`.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--model_file", required=True, metavar="FILE", help="a compiled program, of mace-cl or MACE")
-    parser.add_argument("--dump_binary_info", action="store_true", required=True, help="print six lines about it")
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 0
-    return main(["inspect", "--dump_binary_info", "--", options.model_file])
