@@ -24,6 +24,7 @@ from mace_cl.cli import (
     run,
     store,
     tune,
+    validate,
     why,
 )
 from mace_cl.cli import compile as compile_
@@ -42,6 +43,7 @@ exit codes:
     6  no OpenCL device fits, or it failed
     7  the device's driver refused a kernel
     8  a file can't be read or written
+    9  validate: an output is below the threshold
   130  interrupted
   141  the reader of the output went away
 
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         program_seal,
         mace,
         tune,
+        validate,
         store,
         devices,
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mace_cl.errors import BuildError, HostError, UnsupportedError
 from mace_cl.schedule import CPU, ITEM_BYTES, HostStep, Node, Port
 
-__all__ = ["HostPart", "provider_name", "refusal", "require", "share"]
+__all__ = ["HostPart", "onnxruntime_module", "provider_name", "refusal", "require", "share"]
 
 
 def refusal(nodes: Iterable[Node]) -> UnsupportedError:
@@ -34,7 +34,8 @@ def _listed(nodes: Sequence[Node]) -> str:
     return f"{len(nodes)} node{'s' if len(nodes) != 1 else ''} of this model: {named}"
 
 
-def _onnxruntime() -> Any:
+def onnxruntime_module() -> Any:
+    """The package, without its telemetry."""
     # ONNX Runtime notes on the disk that it was used unless it is told not to before it is imported
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -57,11 +58,11 @@ def require(providers: Iterable[str], nodes: Iterable[Node] = ()) -> None:
             f"onnxruntime is not installed; it runs on the host what OpenCL lacks: {needed}. "
             "Install it: pip install 'mace-cl[ort]'"
         )
-    have = _onnxruntime().get_available_providers()
+    have = onnxruntime_module().get_available_providers()
     for name in wanted:
         if name not in have:
             raise HostError(
-                f"this onnxruntime {_onnxruntime().__version__} has no {name}; it has {', '.join(have)}. "
+                f"this onnxruntime {onnxruntime_module().__version__} has no {name}; it has {', '.join(have)}. "
                 "Install a build of it that has, or name one of these (--provider)"
             )
 
@@ -76,7 +77,7 @@ def provider_name(text: str | None) -> str:
         return CPU
     require([CPU])
     wanted = text.lower().removesuffix("executionprovider")
-    names = {name.lower().removesuffix("executionprovider"): name for name in _onnxruntime().get_all_providers()}
+    names = {name.lower().removesuffix("executionprovider"): name for name in onnxruntime_module().get_all_providers()}
     if wanted not in names:
         raise HostError(f"ONNX Runtime knows no provider {text!r}; it knows {', '.join(sorted(names))}")
     return str(names[wanted])
@@ -90,7 +91,7 @@ def share(model: bytes, constants: Mapping[str, NDArray[Any]], provider: str) ->
         BuildError: it refuses the model.
     """
     require([provider])
-    ort = _onnxruntime()
+    ort = onnxruntime_module()
     if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
         raise HostError(
             f"onnxruntime {ort.__version__} can't tell what {provider} takes of a model; update it, or give it all "
@@ -112,7 +113,7 @@ def inferred(model: bytes, constants: Mapping[str, NDArray[Any]]) -> dict[str, t
     if importlib.util.find_spec("onnxruntime") is None:
         return {}
     options = _options()
-    options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         outputs = _session(model, constants, CPU, options, "the whole model").get_outputs()
     except BuildError:
@@ -127,7 +128,7 @@ def inferred(model: bytes, constants: Mapping[str, NDArray[Any]]) -> dict[str, t
 
 
 def _options() -> Any:
-    options = _onnxruntime().SessionOptions()
+    options = onnxruntime_module().SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = _processors()
     # threads that spin take the processor from the kernels that run before and after
@@ -136,7 +137,7 @@ def _options() -> Any:
 
 
 def _session(model: bytes, constants: Mapping[str, NDArray[Any]], provider: str, options: Any, what: str) -> Any:
-    ort = _onnxruntime()
+    ort = onnxruntime_module()
     try:
         if constants:
             values = [ort.OrtValue.ortvalue_from_numpy(array) for array in constants.values()]

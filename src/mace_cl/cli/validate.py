@@ -1,0 +1,81 @@
+"""``mace-cl validate``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_verb, shapes
+
+__all__ = ["add_to"]
+
+FAILED = 9
+"""The exit code where an output is below the threshold."""
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs,
+        "validate",
+        _run,
+        "Compare a model's outputs with those of ONNX Runtime on the same graph. Where one is below the threshold,\n"
+        "the first layer that departs is found by bisection, the inputs are saved, and the exit code is 9.",
+        "  mace-cl validate model.onnx\n  mace-cl validate net.pb --data samples --json",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model of any known format")
+    parser.add_argument("--reference", choices=("onnxruntime",), default="onnxruntime", help="default: %(default)s")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a .npy or .npz file for each sample; default: random")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random numbers, default: 0")
+    parser.add_argument(
+        "--threshold", type=float, metavar="X",
+        help="least cosine similarity, default: MACE's, 0.999 on a CPU, 0.995 on a GPU, 0.98 for quantised models",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", type=Path, default=Path("validate-inputs.npz"), metavar="FILE",
+        help="inputs that fail, default: %(default)s",
+    )  # fmt: skip
+    add_device(parser)
+    add_compile_options(parser)
+    add_json(parser)
+    add_quiet(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from mace_cl.cli.output import print_json, print_lines, print_table
+    from mace_cl.cli.progress import Steps
+    from mace_cl.errors import InputError
+    from mace_cl.tools import validate as tool
+
+    if options.seed < 0:
+        raise InputError("--seed: give a number of at least 0")
+    with Steps(options.quiet) as progress:
+        result = tool.run(
+            tool.ValidateArgs(
+                model=options.model, data=options.data, seed=options.seed, threshold=options.threshold,
+                save=options.save, shapes=shapes(options.shape), outputs=options.outputs, device=options.device,
+                runtime=options.runtime, provider=options.provider, store=options.store, jobs=options.jobs,
+                progress=progress,
+            )
+        )  # fmt: skip
+    if options.json:
+        print_json(result)
+    else:
+        rows = [("output", one) for one in result.outputs]
+        if result.departure is not None:
+            rows += [("departs after", one) for one in result.departure.before]
+            rows.append((f"first: {result.departure.op} {result.departure.node}", result.departure.after))
+        print_table(
+            ("", "value", "cosine", "SQNR dB", "max error", "mean error"),
+            [
+                (what, one.name, f"{one.cosine:.6f}", f"{one.sqnr:.1f}", f"{one.maximum:.3g}", f"{one.mean:.3g}")
+                for what, one in rows
+            ],
+            (2, 3, 4, 5),
+        )
+        verdict = "passed" if result.passed else f"FAILED; the inputs are in {result.saved}"
+        print_lines([("device", str(result.device)), ("threshold", f"{result.threshold:g}"), ("verdict", verdict)])
+    if not result.passed:
+        sys.stdout.flush()
+        sys.exit(FAILED)
