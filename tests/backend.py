@@ -1,6 +1,6 @@
 """The ONNX backend test suite on one OpenCL device: which tests pass, and where they ran.
 
-    python tests/conformance/backend.py --device intel [-k NAME] [--json FILE]
+    python tests/backend.py --device intel [-k NAME] [--json FILE]
 
 Cases come from the installed onnx package; those that would be downloaded are left out.
 """
