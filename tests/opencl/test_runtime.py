@@ -357,7 +357,7 @@ class TestDecisions:
         path.write_bytes(program[: len(program) // 3])
         self.start(device, path, "damaged")
 
-    @pytest.mark.parametrize("content", [b"", b"# notes\n", MODEL])
+    @pytest.mark.parametrize("content", [b"", b"# notes\n"])
     def test_something_else(self, device: Device, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "net.bin"
         path.write_bytes(content)
@@ -365,6 +365,14 @@ class TestDecisions:
             assert runtime.decision.code in ("damaged", "not-a-program")
             check(runtime)
         assert (tmp_path / "net.bin.damaged-1").read_bytes() == content
+
+    def test_a_model_is_no_program(self, device: Device, tmp_path: Path) -> None:
+        path = tmp_path / "net.onnx"
+        path.write_bytes(MODEL)
+        with pytest.raises(InputError, match=r"net\.onnx"):
+            Runtime(MODEL, program=path, device=device)
+        assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+        assert path.read_bytes() == MODEL
 
     def test_other_model(self, device: Device, tmp_path: Path) -> None:
         path = tmp_path / "net.bin"

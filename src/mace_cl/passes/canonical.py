@@ -84,8 +84,14 @@ def _reshape(node: ir.Node) -> bool:
     return True
 
 
+def _may_be_true(value: ir.Value) -> bool:
+    array = array_of(value)
+    return array is None or bool(array.reshape(-1)[0])
+
+
 def _dropout(node: ir.Node) -> bool:
-    if len(node.outputs) > 1 and is_used(node.outputs[1]):
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    if (len(node.outputs) > 1 and is_used(node.outputs[1])) or (training is not None and _may_be_true(training)):
         return False
     _drop_unused_outputs(node)
     replace(node, "Identity", [node.inputs[0]], {})
