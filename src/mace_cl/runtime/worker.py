@@ -60,7 +60,7 @@ def complete_binary(
             kernel = cl.Kernel(program, schedule.kernels[index].name)
             buffers = [cl.Buffer(context, cl.mem_flags.READ_WRITE, slot.size) for slot in launch.args]
             for buffer in buffers:
-                cl.enqueue_fill_buffer(queue, buffer, np.zeros(1, np.uint32), 0, buffer.size)
+                cl.enqueue_fill_buffer(queue, buffer, np.zeros(1, np.uint8), 0, buffer.size)
             kernel.set_args(*buffers)
             cl.enqueue_nd_range_kernel(queue, kernel, launch.global_size, launch.local_size)
             queue.finish()
