@@ -40,10 +40,11 @@ def lower_depth_to_space(builder: Builder, node: ir.Node) -> None:
 
 
 def lower_space_to_depth(builder: Builder, node: ir.Node) -> None:
-    """The inverse of DepthToSpace in mode DCR."""
+    """The inverse of DepthToSpace in the same mode."""
     n, channels, height, width = builder.shape(node.inputs[0])
     b = attribute(node, "blocksize")
-    _permuted(builder, node, (n, channels, height // b, b, width // b, b), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if attribute(node, "mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    _permuted(builder, node, (n, channels, height // b, b, width // b, b), order)
 
 
 def lower_reverse_sequence(builder: Builder, node: ir.Node) -> None:
