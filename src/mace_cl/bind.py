@@ -1,6 +1,6 @@
 """Plan and target to schedule: parameters, sources, grids, packed weights, one arena.
 
-Two calls whose problem and parameters are equal share one kernel.
+Calls whose problem and parameters are equal share one kernel; constants that are equal once packed, one place.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ __all__ = ["BUILD_OPTIONS", "Choose", "bind", "by_rule", "kernels_of"]
 
 BUILD_OPTIONS = "-cl-std=CL1.2 -cl-mad-enable -cl-no-signed-zeros"
 """Options that keep NaN and infinity as IEEE 754 has them."""
+
+_HEAD = 64
+"""Bytes by which packed constants are told apart before all of them are compared."""
 
 Choose = Callable[[Problem, Traits], dict[str, int]]
 
@@ -41,7 +44,8 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
     """
     arena = assign(plan)
     kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
-    packed: list[NDArray[Any]] = []
+    packed: list[NDArray[np.uint8]] = []
+    alike: dict[tuple[int, bytes], list[tuple[Slot, NDArray[np.uint8]]]] = {}
     places: dict[tuple[int, int, int], Slot] = {}
     launches: list[Launch] = []
     hosts: list[HostStep] = []
@@ -58,10 +62,15 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
     def constant(key: tuple[int, int, int], make: Callable[[], NDArray[Any]]) -> Slot:
         nonlocal size
         if key not in places:
-            array = make()
-            places[key] = Slot("constants", size, array.nbytes)
-            packed.append(array)
-            size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+            array = np.ascontiguousarray(make()).reshape(-1).view(np.uint8)
+            twins = alike.setdefault((array.nbytes, array[:_HEAD].tobytes()), [])
+            place = next((slot for slot, other in twins if np.array_equal(array, other)), None)
+            if place is None:
+                place = Slot("constants", size, array.nbytes)
+                twins.append((place, array))
+                packed.append(array)
+                size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+            places[key] = place
         return places[key]
 
     for call in plan.calls:
@@ -91,11 +100,12 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
         launches.append(
             Launch(index, rendered.global_size, rendered.local_size, tuple(args), call.node, call.problem.flops)
         )
+    alike.clear()  # so that each array goes as soon as it is copied
     constants = _aligned(size)
     at = 0
     while packed:
         array = packed.pop(0)
-        constants[at : at + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        constants[at : at + array.nbytes] = array
         at += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
     schedule = Schedule(
         tuple(map(port, plan.inputs)),

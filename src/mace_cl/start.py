@@ -53,9 +53,14 @@ def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
     """What `start` would find and decide, without running or changing anything.
 
     Binaries that are not proven here may still turn out not to work.
+
+    Raises:
+        InputError: a program was named, and it is a model.
     """
     found = given or look(place_of(request, None), request)
     decision = _decide(request, found, _weights(request, found))
+    if decision.code == "not-a-program" and request.program is not None:
+        check_no_model(request.program)
     if isinstance(found, Opened) and not _proven(request, found, decision):
         kept = look(place_beside(request, found), request)
         other = _decide(request, kept, _weights(request, kept))

@@ -244,7 +244,8 @@ def test_program_in_place_of_a_model_and_the_reverse(
     model = Path("model.onnx")
     onnx.save(net(), model)
     data = model.read_bytes()
-    for argv in (("run", "model.onnx", "--random", "--program", model), ("compile", "model.onnx", "-o", model)):
+    both = ("model.onnx", "--program", model)
+    for argv in (("run", *both, "--random"), ("why", *both), ("compile", "model.onnx", "-o", model)):
         assert "looks like a model (ONNX model)" in fails(capsys, 2, *argv)
         assert model.read_bytes() == data
 

@@ -357,7 +357,7 @@ class TestDecisions:
         path.write_bytes(program[: len(program) // 3])
         self.start(device, path, "damaged")
 
-    @pytest.mark.parametrize("content", [b"", b"# notes\n"])
+    @pytest.mark.parametrize("content", [b"", b"# notes\n", b"PK\x03\x04 and so on"])
     def test_something_else(self, device: Device, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "net.bin"
         path.write_bytes(content)

@@ -45,6 +45,20 @@ def test_equal_weights_are_packed_once_for_a_kernel(plan: Plan) -> None:
     assert first != third
 
 
+def test_equal_weights_of_different_constants_are_packed_once() -> None:
+    one, same = NET.values["w"], NET.values["w"].copy()
+    almost = one.copy()
+    almost[-1, -1, -1, -1] *= -1
+    net = case(
+        "net", "c = Conv<pads=[1,1,1,1]>(x, w) d = Conv<pads=[1,1,1,1]>(c, w1) y = Conv<pads=[1,1,1,1]>(d, w2)",
+        x=(1, 8, 6, 6), w=one, w1=same, w2=almost,
+    )  # fmt: skip
+    schedule, constants = bind(lower(optimise(load(model_of(net).SerializeToString())), Layout(4, 128)), TRAITS)
+    first, second, third = (launch.args[1] for launch in schedule.launches if len(launch.args) > 2)
+    assert first == second != third
+    assert constants.nbytes == -(-first.size // ALIGNMENT) * ALIGNMENT + -(-third.size // ALIGNMENT) * ALIGNMENT
+
+
 def test_constants(plan: Plan) -> None:
     schedule, constants = bind(plan, TRAITS)
     assert constants.nbytes == schedule.constant_bytes
