@@ -10,6 +10,7 @@ from it in new processes; the checkouts take turns, so that what else the machin
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -26,14 +27,14 @@ import mace_cl
 mace_cl.compile(sys.argv[3], sys.argv[1], device=sys.argv[2], bake=True)
 """
 _START = """
-import sys, time
+import json, sys, time
 import numpy as np
 from mace_cl import Runtime
 runtime = Runtime(sys.argv[1], device=sys.argv[2])
 runtime.run({"input": np.ones((1, 3, 224, 224), np.float32)})
 now = time.monotonic()
 assert runtime.decision.code == "hit", runtime.decision
-print(now, *(f"{name}={seconds:.4f}" for name, seconds in runtime.timings.items()), flush=True)
+print(json.dumps([now, dict(runtime.timings)]), flush=True)
 """
 
 
@@ -64,15 +65,15 @@ def main() -> int:
             f"{checkout}: median {median(seconds) * 1e3:.1f} ms, least {min(seconds) * 1e3:.1f} ms, "
             f"{apart * 1e3:+.1f} ms to the first (median of {len(rounds)} pairs)"
         )
-        steps = {name: median(float(starts[number][1][name]) for starts in rounds) for name in rounds[0][number][1]}
+        steps = {name: median(starts[number][1][name] for starts in rounds) for name in rounds[0][number][1]}
         print("   ", ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in steps.items()))
     return 0
 
 
-def _start(checkout: Path, home: Path, device: str) -> tuple[float, dict[str, str]]:
+def _start(checkout: Path, home: Path, device: str) -> tuple[float, dict[str, float]]:
     before = time.monotonic()
-    end, *steps = _python(checkout, home, _START, device).split()
-    return float(end) - before, dict(step.split("=") for step in steps)
+    end, steps = json.loads(_python(checkout, home, _START, device))
+    return end - before, steps
 
 
 def _python(checkout: Path, home: Path, code: str, *arguments: str) -> str:
