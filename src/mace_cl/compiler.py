@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mace_cl import __version__
 from mace_cl.bind import bind, kernels_of
+from mace_cl.child import Child, ChildError
 from mace_cl.device import block_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError, ModelError, UnsupportedError
@@ -36,7 +37,6 @@ from mace_cl.program.bucket import Input, Value
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.request import Request
 from mace_cl.runtime.build import Progress
-from mace_cl.runtime.child import Child, ChildError
 from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.runtime.golden import checkable
 from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
@@ -99,10 +99,12 @@ def planned(
     values: Mapping[str, NDArray[Any]] | None = None,
     runtime: str = "gpu+cpu",
     provider: str | None = None,
+    trust: bool = False,
 ) -> tuple[Plan, Path | bytes | None]:
     """The model as a plan in the layout of ``device``, and as ONNX Runtime can have it.
 
-    ``runtime`` and ``provider`` say what may run where: see `mace_cl.settings`.
+    ``runtime`` and ``provider`` say what may run where, ``trust`` whether code in its file may: see
+    `mace_cl.settings`.
 
     Raises:
         HostError: parts of the model run on the host, and ONNX Runtime is missing.
@@ -110,7 +112,7 @@ def planned(
     """
     report = progress or (lambda what, done, total: None)
     report("reading the model", 0, 3)
-    model = load(source, shapes, outputs, values)
+    model = load(source, shapes, outputs, values, trust)
     reference = as_onnx(model, source, outputs)
     with _blamed_on_the_model():
         report("optimising the graph", 1, 3)
@@ -173,6 +175,7 @@ def prepare(
     values: Mapping[str, NDArray[Any]] | None = None,
     runtime: str = "gpu+cpu",
     provider: str | None = None,
+    trust: bool = False,
     choices: Choices | None = None,
 ) -> Prepared:
     """The model as a schedule for ``device``, with its packed weights; without ``choices`` rules decide.
@@ -183,7 +186,15 @@ def prepare(
     choices = choices or Choices(Records(None), traits_of(device), place_of(device))
     report = progress or (lambda what, done, total: None)
     found, reference = planned(
-        source, device, shapes, progress, outputs=outputs, values=values, runtime=runtime, provider=provider
+        source,
+        device,
+        shapes,
+        progress,
+        outputs=outputs,
+        values=values,
+        runtime=runtime,
+        provider=provider,
+        trust=trust,
     )
     with _blamed_on_the_model():
         report("planning kernels and memory", 2, 3)
@@ -246,7 +257,7 @@ def tune(request: Request, choices: Choices, budget: float, watch: Callable[[Sta
         raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
     found, _ = planned(
         request.model, device, request.shapes, request.progress, outputs=request.outputs, runtime=settings.runtime,
-        provider=settings.provider,
+        provider=settings.provider, trust=settings.trust,
     )  # fmt: skip
     calls = [call for call in found.calls if isinstance(call, KernelCall)]
     weights = {id(one): one.array.nbytes for call in calls for one in call.operands if isinstance(one, Constant)}

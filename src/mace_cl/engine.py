@@ -80,6 +80,7 @@ class Runtime:
         provider: the execution provider of ONNX Runtime for the host's part: ``"QNN"``, ``"XNNPACK"``, …
         fallback: False is short for ``runtime="gpu"``.
         exact: True forbids Winograd's method, whose rounding errors are some times larger.
+        trust: True lets code run that the model's file holds, such as a Lambda layer's or a pickle's.
 
     Attributes:
         inputs, outputs: ports with ``name``, ``dtype`` and ``shape``.
@@ -115,12 +116,13 @@ class Runtime:
         provider: str | None = None,
         fallback: bool | None = None,
         exact: bool | None = None,
+        trust: bool | None = None,
     ) -> None:
         clock = Clock()
         settings = Settings.load(
             device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
             trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime, provider=provider,
-            exact=exact,
+            exact=exact, trust=trust,
         )  # fmt: skip
         clock.mark("settings")
         source = _source(model)
@@ -317,6 +319,7 @@ def compile_model(
     progress: Progress | None = None,
     exact: bool | None = None,
     tune: float = 0.0,
+    trust: bool | None = None,
 ) -> Path:
     """Compile a model for one device or several and write the compiled program.
 
@@ -326,7 +329,7 @@ def compile_model(
         device: as for `Runtime`, or several of them: the file then serves each.
         bake: put the weights inside; otherwise the file needs the model beside it, and the prepacked
             weights are kept in the store.
-        shapes, outputs, jobs, store, progress, exact: as for `Runtime`.
+        shapes, outputs, jobs, store, progress, exact, trust: as for `Runtime`.
         tune: seconds for each device in which what is fastest there is measured first, as by `tune_model`.
 
     Raises:
@@ -335,7 +338,7 @@ def compile_model(
         ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
     """
     several = [device] if device is None or isinstance(device, (str, Device)) else list(device)
-    settings = Settings.load(store=store, jobs=jobs, exact=exact)
+    settings = Settings.load(store=store, jobs=jobs, exact=exact, trust=trust)
     devices = [one if isinstance(one, Device) else find(one or settings.device) for one in several]
     compile_for(
         devices, model, output, settings, bake=bake, shapes=shapes, outputs=outputs, progress=progress, tune=tune
@@ -356,6 +359,7 @@ def tune_model(
     runtime: str | None = None,
     provider: str | None = None,
     exact: bool | None = None,
+    trust: bool | None = None,
     progress: Progress | None = None,
     watch: Watch | None = None,
 ) -> Summary:
@@ -366,7 +370,8 @@ def tune_model(
     Args:
         budget: seconds to spend on measuring, about.
         watch: called with how far it is, a `mace_cl.tune.search.State`.
-        model, device, program, shapes, outputs, jobs, store, runtime, provider, exact, progress: as for `Runtime`.
+        model, device, program, shapes, outputs, jobs, store, runtime, provider, exact, trust, progress: as for
+            `Runtime`.
 
     Raises:
         InputError: the model is a compiled program, or the budget is not positive.
@@ -375,7 +380,7 @@ def tune_model(
     """
     settings = Settings.load(
         device=None if isinstance(device, Device) else device, store=store, jobs=jobs, runtime=runtime,
-        provider=provider, exact=exact,
+        provider=provider, exact=exact, trust=trust,
     )  # fmt: skip
     source = _source(model)
     if opened_if_program(source, settings) is not None:
@@ -452,6 +457,7 @@ def compile_for(
             outputs=outputs,
             runtime=settings.runtime,
             provider=settings.provider,
+            trust=settings.trust,
             choices=choices,
         )
         target, built = compiler.build(prepared, device, settings.jobs, progress)

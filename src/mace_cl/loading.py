@@ -76,7 +76,7 @@ def _meanwhile(check: Callable[[], None]) -> Callable[[], None]:
 
 def prove(request: Request, opened: Opened, number: int, weights: memoryview | None) -> dict[str, Any]:
     """What a child process found: right, wrong, refused or died."""
-    from mace_cl.runtime.child import Child, ChildError
+    from mace_cl.child import Child, ChildError
 
     key = opened.key() if callable(opened.key) else opened.key
     question = {

@@ -15,6 +15,7 @@
 | runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
 | provider     | MACE_CL_PROVIDER     | ``provider``       | none: ONNX Runtime's CPU provider              |
 | exact        | MACE_CL_EXACT        | ``exact``          | false: Winograd's method where it is faster    |
+| trust        | –                    | –                  | false: no code of a model's file is run        |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
 (``~/.config`` on Linux); it need not exist.
@@ -58,7 +59,8 @@ class Settings:
     ``runtime`` says what may run a model: one of `RUNTIMES`.  ``provider`` names the execution provider of
     ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".  ``exact`` keeps
     to kernels that add products in the order of a plain convolution.  ``buckets`` is for how many sets of shapes a
-    model with symbolic ones is kept compiled for a device, in a file and in memory.
+    model with symbolic ones is kept compiled for a device, in a file and in memory.  ``trust`` lets code run that a
+    model's file holds; it is said for each call anew, never by the environment or the configuration.
     """
 
     device: str | None
@@ -74,6 +76,7 @@ class Settings:
     provider: str | None = None
     exact: bool = False
     buckets: int = 8
+    trust: bool = False
 
     @classmethod
     def load(
@@ -92,6 +95,7 @@ class Settings:
         provider: str | None = None,
         exact: bool | None = None,
         buckets: int | None = None,
+        trust: bool | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
 
@@ -132,6 +136,7 @@ class Settings:
             provider=found.get("provider"),
             exact=found.get("exact", False),
             buckets=found.get("buckets", cls.buckets),
+            trust=bool(trust),
         )
 
 

@@ -329,7 +329,7 @@ def _prepared(request: Request) -> Prepared:
     return compiler.prepare(
         request.model, request.device, request.shapes if bucket is None else dict(bucket.shapes), request.progress,
         outputs=request.outputs, values={value.name: value.array for value in bucket.values} if bucket else None,
-        runtime=request.settings.runtime, provider=request.settings.provider,
+        runtime=request.settings.runtime, provider=request.settings.provider, trust=request.settings.trust,
         choices=compiler.choices_for(request.device, request.settings),
     )  # fmt: skip
 

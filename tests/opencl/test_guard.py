@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 
 import mace_cl
-from mace_cl import Runtime, loading
+from mace_cl import Runtime, child, loading
 from mace_cl.device import Device, quirk_for
 from mace_cl.errors import BuildError, DeviceError
 from mace_cl.program.format import read, write
 from mace_cl.program.program import Program, Target, Unit
 from mace_cl.program.proofs import Proofs
-from mace_cl.runtime import child
 from support import case, difference, model_of
 
 NET = case(
@@ -374,7 +373,7 @@ class TestChild:
         """A start that is killed leaves no compiler behind, however busy that is."""
         helper("report({'pid': os.getpid()}); import time; time.sleep(600)")
         code = (
-            f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from mace_cl.runtime.child import Child; "
+            f"import os, sys; sys.path.insert(0, {str(tmp_path)!r}); from mace_cl.child import Child; "
             "said = lambda one: (print(one['pid'], flush=True), os.kill(os.getpid(), 9)); "
             "Child('helper_of_a_test', 'function').ask({}, report=said)"
         )

@@ -530,7 +530,7 @@ outputs = runtime.run({port.name: np.zeros(port.shape, np.float32) for port in r
 assert set(outputs) == {"y", "y1"}
 heavy = ("onnx", "onnxruntime", "onnx_ir", "onnxscript", "typer", "rich", "PIL", "mace_cl.passes", "mace_cl.ops",
          "mace_cl.kernels", "mace_cl.lower", "mace_cl.frontends.read", "mace_cl.compiler", "mace_cl.bind",
-         "mace_cl.tune", "mace_cl.runtime.compile", "mace_cl.runtime.child")
+         "mace_cl.tune", "mace_cl.runtime.compile", "mace_cl.child")
 print(*[name for name in sys.modules if name.startswith(tuple(f"{one}." for one in heavy)) or name in heavy])
 """
 

@@ -15,12 +15,12 @@ import pytest
 
 import mace_cl
 from mace_cl import Runtime, compiler
+from mace_cl.child import Child
 from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.program.format import read, write
 from mace_cl.program.program import Program, Target
 from mace_cl.runtime.build import build_source
-from mace_cl.runtime.child import Child
 from mace_cl.runtime.compile import Built
 from mace_cl.runtime.golden import MOST_VALUES, compare, expected, golden_inputs, sample
 from mace_cl.runtime.worker import complete_binary

@@ -149,7 +149,7 @@ def test_a_peer_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert engines.missing("litert", tmp_path / "m.onnx") == ""
 
 
-REQUEST = {"model": str(models.DIGITS), "threads": 1, "shapes": {}, "outputs": True}
+REQUEST = {"model": str(models.DIGITS), "threads": 1, "shapes": {}, "outputs": True, "trust": None}
 
 
 def test_an_engine_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

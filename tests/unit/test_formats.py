@@ -16,11 +16,13 @@ from mace_cl.compiler import prepare
 from mace_cl.device import Device
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 from mace_cl.frontends import formats
+from mace_cl.frontends import onnx as onnx_frontend
 from mace_cl.frontends.formats import Format, recognise
 from mace_cl.frontends.graphs import GraphBuilder
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.graph import static_shape
 from mace_cl.identity import model_sha256
+from mace_cl.settings import Settings
 from mace_cl.wire import len_field, varint
 from support import case, model_of, reference
 
@@ -105,6 +107,24 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     read_as(monkeypatch, extra="test", packages=("onnx", "no_such_package"))
     with pytest.raises(UnsupportedError, match=r"needs the package no_such_package; pip install 'mace-cl\[test\]'"):
         load(ONNX)
+
+
+def test_trust_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frontend that may run a file's code is told whether it may: only where the caller says so."""
+    said = []
+
+    def reader(source: bytes, shapes: object, trust: bool) -> ir.Model:
+        said.append(trust)
+        return onnx_frontend.load(source)
+
+    monkeypatch.setattr("mace_cl.frontends.caffe.load", reader)
+    read_as(monkeypatch, name="caffe", takes=("trust",))
+    monkeypatch.setenv("MACE_CL_TRUST", "1")
+    load(ONNX)
+    load(ONNX, trust=True)
+    prepare(ONNX, Device(0, "none", "", "none", usable=True, reason=""), None, trust=True)
+    assert said == [False, True, True]
+    assert (Settings.load().trust, Settings.load(trust=True).trust) == (False, True)
 
 
 def test_all_files_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.child import Report
 from mace_cl.errors import InputError, MaceClError
-from mace_cl.runtime.child import Report
 from mace_cl.schedule import ITEM_BYTES
 
 __all__ = ["PEERS", "Loaded", "Session", "inputs_for", "missing", "resident"]
@@ -193,7 +193,7 @@ class Session:
         clock.mark("device")
         runtime = self._runtime = Runtime(
             model, program=request["program"], device=device, store=settings.store, jobs=settings.jobs,
-            shapes={name: tuple(shape) for name, shape in request["shapes"].items()} or None,
+            shapes={name: tuple(shape) for name, shape in request["shapes"].items()} or None, trust=request["trust"],
             progress=lambda what, done, total: report({"progress": [what, done, total]}),
         )  # fmt: skip
         self._timings = {"imports": imports, **clock.seconds}

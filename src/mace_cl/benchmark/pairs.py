@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl import errors
+from mace_cl.child import Child, ChildError
 from mace_cl.errors import InputError, MaceClError
-from mace_cl.runtime.child import Child, ChildError
 
 __all__ = ["Engine", "Latencies", "Pair", "Throughput", "difference", "in_turns", "percentile", "throughput"]
 

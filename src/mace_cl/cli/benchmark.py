@@ -86,6 +86,7 @@ def _run(options: argparse.Namespace) -> None:
                 store=options.store,
                 shapes=shapes(options.shape),
                 jobs=options.jobs,
+                trust=options.trust,
                 progress=progress,
             )
         )

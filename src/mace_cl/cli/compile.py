@@ -58,6 +58,7 @@ def _run(options: argparse.Namespace) -> None:
             store=options.store,
             progress=progress,
             exact=options.exact,
+            trust=options.trust,
             tune=options.tune,
             watch=progress.watch,
         )

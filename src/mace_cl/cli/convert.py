@@ -50,7 +50,9 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError("give a model, or a deployment file with --config")
     if options.config is not None:
         deployed = convert.deploy(
-            convert.DeployArgs(options.config, options.output, options.to, tuple(options.model_name))
+            convert.DeployArgs(
+                options.config, options.output, options.to, tuple(options.model_name), bool(options.trust)
+            )
         )
         if options.json:
             print_json(deployed)
@@ -70,6 +72,7 @@ def _run(options: argparse.Namespace) -> None:
         safetensors=options.safetensors,
         shapes=shapes(options.shape),
         outputs=options.outputs,
+        trust=bool(options.trust),
     )
     result = convert.run(args)
     if options.json:

@@ -92,7 +92,7 @@ def add_graph_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``shape`` (a list or None) and ``outputs`` (a tuple)."""
+    """``shape`` (a list or None), ``outputs`` (a tuple) and ``trust`` (None or True)."""
     parser.add_argument(
         "--shape", "--input-shape", action="append", metavar="NAME=N,N,…",
         help="shape of an input with symbolic dimensions; repeatable",
@@ -100,6 +100,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--outputs", type=_names, default=(), metavar="NAME[,…]",
         help="make these values or nodes the outputs, and leave out what comes after",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trust", action="store_const", const=True,
+        help="let code run that the model's file holds (pickles, Lambda layers); refused without it",
     )  # fmt: skip
 
 

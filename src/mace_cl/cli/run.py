@@ -128,6 +128,7 @@ def _run(options: argparse.Namespace) -> None:
             jobs=options.jobs,
             progress=progress,
             exact=options.exact,
+            trust=options.trust,
             tune=options.tune,
             watch=progress.watch,
         )

@@ -85,6 +85,7 @@ def _tune(options: argparse.Namespace) -> None:
             runtime=options.runtime,
             provider=options.provider,
             exact=options.exact,
+            trust=options.trust,
             progress=progress,
             watch=progress.watch,
         )

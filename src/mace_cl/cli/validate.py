@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
                 model=options.model, data=options.data, seed=options.seed, threshold=options.threshold,
                 save=options.save, shapes=shapes(options.shape), outputs=options.outputs, device=options.device,
                 runtime=options.runtime, provider=options.provider, store=options.store, jobs=options.jobs,
-                progress=progress,
+                trust=options.trust, progress=progress,
             )
         )  # fmt: skip
     if options.json:

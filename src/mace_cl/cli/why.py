@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> None:
 
     args = why.WhyArgs(
         options.model, options.program, options.device, shapes(options.shape), options.store, options.outputs,
-        options.runtime, options.provider,
+        options.runtime, options.provider, options.trust,
     )  # fmt: skip
     result = why.run(args)
     if options.json:

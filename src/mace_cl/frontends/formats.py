@@ -50,8 +50,10 @@ class Format:
 
     ``name`` is the module of `mace_cl.frontends` that reads it, empty where none does yet; ``title`` is for people.
     ``sniff`` tells from the file's content whether it is of this format, and never raises.  ``extra`` is what to
-    install for it, ``packages`` are the modules that then must be there.  ``companions`` gives the other files that
-    the model is made of, in a fixed order, from its path and content; they must be part of its identity.
+    install for it, ``packages`` are the modules that then must be there.  ``takes`` are further arguments of its
+    ``load``: ``trust`` where such files may hold code, ``outputs`` where it cuts the model by itself as far as it can.
+    ``companions`` gives the other files that the model is made of, in a fixed order, from its path and content; they
+    must be part of its identity.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Format:
     sniff: Callable[[memoryview], bool]
     extra: str = ""
     packages: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     companions: Callable[[Path, memoryview], list[Path]] = _none
 
 

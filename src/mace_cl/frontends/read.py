@@ -25,6 +25,7 @@ def load(
     shapes: Mapping[str, Sequence[int]] | None = None,
     outputs: Sequence[str] = (),
     values: Mapping[str, NDArray[Any]] | None = None,
+    trust: bool = False,
 ) -> ir.Model:
     """Read a model of any format of `FORMATS` as a graph of ONNX ops whose inputs are static.
 
@@ -36,6 +37,7 @@ def load(
         outputs: names of values or nodes to be the outputs in place of the model's own; what they don't
             need is dropped.
         values: inputs to be constants; see `mace_cl.frontends.parameters`.
+        trust: whether code that the model's file holds may run.
 
     Raises:
         ModelError: no model, of no known format, truncated or invalid, or a file of it is missing.
@@ -56,7 +58,9 @@ def load(
             f"{name}: is a {form.title}, and reading it needs the package {', '.join(missing)}; "
             f"pip install 'mace-cl[{form.extra}]'"
         )
-    model: ir.Model = importlib.import_module(f"mace_cl.frontends.{form.name}").load(source, shapes or {})
+    given = {"outputs": outputs, "trust": trust}
+    module = importlib.import_module(f"mace_cl.frontends.{form.name}")
+    model: ir.Model = module.load(source, shapes or {}, **{name: given[name] for name in form.takes})
     if values:
         fix(model, values, name)
     if outputs:

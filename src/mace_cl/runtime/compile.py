@@ -11,10 +11,10 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mace_cl.child import Child, ChildError
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError
 from mace_cl.runtime.build import Progress
-from mace_cl.runtime.child import Child, ChildError
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
 __all__ = ["Built", "compile_units", "schedule_from_request", "split"]

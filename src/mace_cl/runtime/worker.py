@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from mace_cl.child import Report
 from mace_cl.device import find_same, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, HostError, MaceClError
 from mace_cl.program.bucket import Value
 from mace_cl.program.program import Unit
 from mace_cl.runtime.build import build_source, load_units
-from mace_cl.runtime.child import Report
 from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import compare, expected, golden_inputs, sample

@@ -46,6 +46,7 @@ class BenchmarkArgs:
     device: str | None = None
     store: bool | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    trust: bool | None = None
     jobs: int | None = None
     progress: Progress | None = None
 
@@ -138,7 +139,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
     from mace_cl.benchmark.pairs import Engine, Latencies, in_turns, throughput
     from mace_cl.settings import Settings
 
-    if not args.model.is_file():
+    if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
     if args.program is not None:
         _check_program(args)
@@ -155,7 +156,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
     own = {
         "model": str(args.model), "program": str(args.program) if args.program else None, "device": settings.device,
         "store": settings.store, "jobs": settings.jobs, "threads": threads, "outputs": bool(args.peers),
-        "shapes": {name: list(shape) for name, shape in args.shapes.items()},
+        "trust": args.trust, "shapes": {name: list(shape) for name, shape in args.shapes.items()},
     }  # fmt: skip
     with ExitStack() as stack:
         ours = stack.enter_context(Engine("mace-cl"))

@@ -33,6 +33,7 @@ class CompileArgs:
     store: bool | None = None
     progress: Progress | None = None
     exact: bool | None = None
+    trust: bool | None = None
     tune: float = 0.0
     watch: Callable[[State], None] | None = None
 
@@ -99,7 +100,12 @@ def run(args: CompileArgs) -> CompileResult:
     from mace_cl.settings import Settings
 
     settings = Settings.load(
-        store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider, exact=args.exact
+        store=args.store,
+        jobs=args.jobs,
+        runtime=args.runtime,
+        provider=args.provider,
+        exact=args.exact,
+        trust=args.trust,
     )
     alone = len(args.devices) < 2
     devices = [find(spec, alone=alone) for spec in args.devices or (settings.device,)]

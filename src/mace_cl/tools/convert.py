@@ -41,6 +41,7 @@ class ConvertArgs:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     weights: Path | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def run(args: ConvertArgs) -> ConvertResult:
     model = (
         _loaded(args, form.name if form else "")
         if args.weights
-        else load(args.model, args.shapes or None, args.outputs)
+        else load(args.model, args.shapes or None, args.outputs, trust=args.trust)
     )
     source = {"name": args.model.name, "format": form.title if form else "", "sha256": model_sha256(args.model)}
     stem = args.name or re.sub(r"[^\w.-]", "_", args.model.stem) or "model"
@@ -114,6 +115,7 @@ class DeployArgs:
     output: Path
     to: Literal["onnx", "mace"] = "onnx"
     models: tuple[str, ...] = ()
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def deploy(args: DeployArgs) -> DeployResult:
                 shapes=shapes,
                 outputs=tuple(port.name for port in graph.outputs),
                 weights=found[1] if len(found) > 1 else None,
+                trust=args.trust,
             )
         )
     return DeployResult(args.config, results, deployment.notes)

@@ -55,6 +55,7 @@ class RunArgs:
     jobs: int | None = None
     progress: Progress | None = None
     exact: bool | None = None
+    trust: bool | None = None
     tune: float = 0.0
     watch: Callable[[State], None] | None = None
     before: Mapping[str, float] = field(default_factory=dict)
@@ -152,14 +153,14 @@ def run(args: RunArgs) -> RunResult:
         tune_model(
             args.model, args.tune, program=args.program, device=device, store=settings.store,
             shapes=args.shapes or None, outputs=args.model_outputs, jobs=settings.jobs,
-            runtime=settings.runtime, provider=settings.provider, exact=args.exact,
+            runtime=settings.runtime, provider=settings.provider, exact=args.exact, trust=args.trust,
             progress=args.progress, watch=args.watch,
         )  # fmt: skip
         timings["tuning"] = time.perf_counter() - before - found
     with Runtime(
         args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
         outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress, runtime=settings.runtime,
-        provider=settings.provider, exact=args.exact,
+        provider=settings.provider, exact=args.exact, trust=args.trust,
     ) as runtime:  # fmt: skip
         timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         if not given:
@@ -213,7 +214,7 @@ def _inputs_of(args: RunArgs) -> Sequence[Input | Port | PortView]:
         return program.inputs or program.targets[0].schedule.inputs
     if found := inputs_of(args.model, args.shapes, args.model_outputs):
         return found
-    graph = load(args.model, args.shapes, args.model_outputs).graph
+    graph = load(args.model, args.shapes, args.model_outputs, trust=bool(args.trust)).graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     return [
         PortView(

@@ -34,6 +34,7 @@ class TuneArgs:
     runtime: str | None = None
     provider: str | None = None
     exact: bool | None = None
+    trust: bool | None = None
     progress: Progress | None = None
     watch: Callable[[State], None] | None = None
 
@@ -99,7 +100,7 @@ def run(args: TuneArgs) -> TuneResult:
     summary = tune_model(
         args.model, args.budget, device=device, program=args.program, shapes=args.shapes or None, outputs=args.outputs,
         jobs=args.jobs, store=settings.store, runtime=args.runtime, provider=args.provider, exact=args.exact,
-        progress=args.progress, watch=args.watch,
+        trust=args.trust, progress=args.progress, watch=args.watch,
     )  # fmt: skip
     return TuneResult(DeviceName.of(device), summary, records_path(settings.store_dir) if settings.store else None)
 

@@ -47,6 +47,7 @@ class ValidateArgs:
     provider: str | None = None
     store: bool | None = None
     jobs: int | None = None
+    trust: bool | None = None
     progress: Progress | None = None
 
 
@@ -126,7 +127,7 @@ def run(args: ValidateArgs) -> ValidateResult:
     if args.threshold is not None and not -1 <= args.threshold <= 1:
         raise InputError("--threshold: a cosine similarity is between -1 and 1")
     check_writable(args.save)
-    graph = load(args.model, args.shapes or None, args.outputs).graph
+    graph = load(args.model, args.shapes or None, args.outputs, trust=bool(args.trust)).graph
     device = find(Settings.load(device=args.device).device, alone=True)
     quantised = any(node.op_type in _QUANTISED for node in graph)
     kind = "quantised" if quantised else "cpu" if device.kind == "cpu" or args.runtime == "cpu" else "gpu"
@@ -162,7 +163,7 @@ def run(args: ValidateArgs) -> ValidateResult:
 def _options(args: ValidateArgs, device: Device) -> dict[str, Any]:
     return {
         "device": device, "runtime": args.runtime, "provider": args.provider, "store": args.store, "jobs": args.jobs,
-        "progress": args.progress,
+        "trust": args.trust, "progress": args.progress,
     }  # fmt: skip
 
 
@@ -182,7 +183,8 @@ def _reference(args: ValidateArgs, outputs: Sequence[str], sample: Arrays) -> Ar
     from mace_cl.frontends.read import as_onnx, load
     from mace_cl.runtime.host import onnxruntime_module
 
-    model = as_onnx(load(args.model, args.shapes or None, outputs), args.model, outputs)
+    found = load(args.model, args.shapes or None, outputs, trust=bool(args.trust))
+    model = as_onnx(found, args.model, outputs)
     if model is None:
         raise InputError(f"{args.model}: is too large to be handed to ONNX Runtime")
     try:

@@ -29,6 +29,7 @@ class WhyArgs:
     outputs: tuple[str, ...] = ()
     runtime: str | None = None
     provider: str | None = None
+    trust: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ def run(args: WhyArgs) -> WhyResult:
 
     if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
-    settings = Settings.load(device=args.device, store=args.store, runtime=args.runtime, provider=args.provider)
+    settings = Settings.load(
+        device=args.device, store=args.store, runtime=args.runtime, provider=args.provider, trust=args.trust
+    )
     given = opened_if_program(args.model, settings)
     if given is not None and (args.program is not None or args.shapes or args.outputs):
         raise InputError(f"{args.model} is a compiled program; --program, --shape and --outputs go with a model")

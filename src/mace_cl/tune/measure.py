@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.child import Answer, Child, ChildError, Report
 from mace_cl.device import find_same
 from mace_cl.device.device import Device
 from mace_cl.errors import DeviceError, MaceClError
 from mace_cl.runtime.build import build_source
-from mace_cl.runtime.child import Answer, Child, ChildError, Report
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import golden_inputs
 from mace_cl.schedule import Kernel, Launch, Port, Schedule, Slot

@@ -42,7 +42,7 @@ class Child:
         # ONNX Runtime keeps telemetry on the disk unless it is told not to before it is imported
         start = (
             "import os, sys; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; "
-            f"sys.path[:] = {sys.path!r}; from mace_cl.runtime.child import {answer}; "
+            f"sys.path[:] = {sys.path!r}; from mace_cl.child import {answer}; "
             f"from {module} import {function}; {answer}({function})"
         )
         self._process = subprocess.Popen(
