@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 
 from mace_cl.errors import DamagedError, InputError, ModelError, UnsupportedError
 from mace_cl.frontends.flatbuffer import flexbuffer_map
+from mace_cl.frontends.graphs import OPSET, QUANTISED_OPSET
 from mace_cl.frontends.read import as_onnx, load
 from mace_cl.frontends.tflite_ops import OPS
 from mace_cl.graph import static_shape
-from support import Outputs, difference, reference
+from support import Oracle, Outputs, difference, reference
 from tflite_models import Net
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
+ORACLES: tuple[Oracle, Oracle] = ("onnxruntime", "onnxruntime as users run it")
 STRIDES = {1: ("i", 1), 2: ("i", 1), 3: ("b", 1)}
 
 
@@ -66,6 +68,23 @@ def test_names_and_layouts() -> None:
 def test_cut_gives_the_tensor_as_the_file_has_it() -> None:
     (value,) = load(FILE, None, ["features"]).graph.outputs
     assert (value.name, value.dtype, static_shape(value)) == ("features", ir.DataType.INT8, (1, 4, 4, 2))
+
+
+def test_onnx_runtime_takes_it_with_its_optimiser() -> None:
+    """Which moves transposes past quantisation, and turns int8 into uint8 there."""
+    model = onnx.load_from_string(ir.to_proto(load(FILE)).SerializeToString())
+    onnx.checker.check_model(model, full_check=True)
+    image = {"image": np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 3), np.int8)}
+    plain, optimised = (reference(model, image, oracle)["scores"] for oracle in ORACLES)
+    assert np.abs(plain.astype(int) - optimised).max() <= 1
+
+
+def test_sixteen_bits_have_the_opset_that_quantises_them() -> None:
+    net = Net()
+    x = net.input("x", (1, 4), np.int16, scales=0.1)
+    net.outputs.append(net.op("ADD", [x, x], net.tensor("y", (1, 4), np.int16, scales=0.2)))
+    assert load(net.build()).opset_imports[""] == OPSET
+    assert load(FILE).opset_imports[""] == QUANTISED_OPSET
 
 
 def test_batches() -> None:

@@ -14,10 +14,16 @@ from onnx_ir.passes import common
 
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 
-__all__ = ["OPSET", "UNMAPPED", "GraphBuilder", "cut", "make_static", "refuse_unmapped"]
+__all__ = ["OPSET", "QUANTISED_OPSET", "UNMAPPED", "GraphBuilder", "cut", "make_static", "refuse_unmapped"]
 
-OPSET = 21
-"""The opset of the graphs that frontends build: the first that quantises 16 bits, and old enough for every reader."""
+OPSET, QUANTISED_OPSET = 21, 20
+"""The opset of the graphs that frontends build: the first that quantises 16 bits, and old enough for every reader.
+
+Quantised graphs without 16 bits are one older: from 21 on, ONNX Runtime's optimiser gives QuantizeLinear an
+``output_dtype``, leaves it when it goes from int8 to uint8, and refuses the result (microsoft/onnxruntime#25526).
+"""
+
+_WIDE = (ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4, ir.DataType.UINT4)
 
 UNMAPPED = "mace_cl.unmapped"
 """Domain of the nodes that stand for what has no mapping."""
@@ -137,9 +143,12 @@ class GraphBuilder:
                 value = self.op("Identity", [value], layer=name)
             self.rename(value, name)
             ends[name] = value
+        wide = any(value.dtype in _WIDE for value in self._constants)
+        quantised = any(node.op_type == "QuantizeLinear" for node in self._nodes.values())
+        opset = QUANTISED_OPSET if quantised and not wide else OPSET
         graph = ir.Graph(
             self.inputs, list(ends.values()), nodes=list(self._nodes.values()), initializers=self._constants,
-            opset_imports={"": OPSET} | {node.domain: 1 for node in self._nodes.values() if node.domain},
+            opset_imports={"": opset} | {node.domain: 1 for node in self._nodes.values() if node.domain},
             name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=_IR_VERSION, producer_name=producer)
