@@ -1,6 +1,6 @@
 """The ONNX backend test suite on one OpenCL device: which tests pass, and where they ran.
 
-    python tests/backend.py --device intel [-k NAME] [--json FILE]
+    python tests/backend.py --device intel [-k NAME] [--jobs N] [--json FILE]
 
 Cases come from the installed onnx package; those that would be downloaded are left out.
 """
@@ -13,7 +13,11 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,6 +157,17 @@ def _types(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def run(device: str, pattern: str = "", jobs: int = 1) -> list[Outcome]:
+    """All cases on a device, in ``jobs`` processes; most of the time goes into compiling kernels."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        shares = list(pool.map(partial(_share, device, pattern, jobs), range(jobs)))
+    return sorted((one for share in shares for one in share), key=lambda one: (KINDS.index(one.kind), one.name))
+
+
+def _share(device: str, pattern: str, jobs: int, index: int) -> list[Outcome]:
+    return [attempt(*one, device) for one in islice(cases(pattern), index, None, jobs)]
+
+
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The two figures, and the rest by status."""
     lines = []
@@ -174,13 +189,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", required=True)
     parser.add_argument("-k", default="", metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    outcomes = []
-    for one in cases(options.k):
-        outcomes.append(attempt(*one, options.device))
-        if outcomes[-1].status != "passed":
-            print(f"{outcomes[-1].status} {one[0]}: {outcomes[-1].why}", file=sys.stderr)
+    outcomes = run(options.device, options.k, options.jobs)
+    for one in outcomes:
+        if one.status != "passed":
+            print(f"{one.status} {one.name}: {one.why}", file=sys.stderr)
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in outcomes], indent=0))
     print(summary(outcomes))

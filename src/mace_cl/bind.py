@@ -62,7 +62,8 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
     def constant(key: tuple[int, int, int], make: Callable[[], NDArray[Any]]) -> Slot:
         nonlocal size
         if key not in places:
-            array = np.ascontiguousarray(make()).reshape(-1).view(np.uint8)
+            array = np.ascontiguousarray(make()).reshape(-1)
+            array = (array if array.size else np.zeros(1, array.dtype)).view(np.uint8)  # of no buffer is empty
             twins = alike.setdefault((array.nbytes, array[:_HEAD].tobytes()), [])
             place = next((slot for slot, other in twins if np.array_equal(array, other)), None)
             if place is None:

@@ -148,6 +148,7 @@ EMPTY = [
     case("relu", "y = Relu(x)", x=np.zeros((0, 3), np.float32)),
     case("concat", "y = Concat<axis=0>(x, x1)", x=np.zeros((0, 3), np.int64), x1=some("int64", 2, 3)),
     case("matmul", "y = MatMul(x, x1)", x=np.zeros((0, 3)), x1=np.zeros((3, 2))),
+    case("matmul_constant", "y = MatMul(x, w)", x=np.zeros((2, 0), np.int64), w=np.zeros((0, 3), np.int64)),
     case("split", "y, y1 = Split<axis=0>(x, s)", x=(2, 3), s=[0, 2]),
     case("pool", "y = MaxPool<kernel_shape=[2,2]>(x)", x=(1, 1, 1, 1), oracle="onnxruntime"),
     case("conv", "y = Conv(x, w)", x=np.zeros((0, 3, 5, 5), np.float32), w=(4, 3, 3, 3)),

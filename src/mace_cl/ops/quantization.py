@@ -44,8 +44,9 @@ def _place(builder: Builder, node: ir.Node, scale: ir.Value | None) -> str:
 def _operands(builder: Builder, node: ir.Node) -> tuple[list[Term], str, str]:
     """The tensor's elements, scale and zero point; the last two's values in C."""
     x, scale, zero = node.inputs[0], node.inputs[1], given(node, 2)
-    builder.expect(node, zero, builder.shape(scale))
     place = _place(builder, node, scale)
+    if place != "0" or (zero is not None and math.prod(builder.shape(zero)) != 1):  # [] and [1] mean the same
+        builder.expect(node, zero, builder.shape(scale))
     dims = builder.shape(x)
     reads = [Term(pointer(builder, x).operand, builder.type(x), Access(contiguous(dims))), pointer(builder, scale)]
     if zero is not None:

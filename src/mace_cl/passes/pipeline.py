@@ -18,12 +18,14 @@ from mace_cl.passes.identity import IdentityPass
 from mace_cl.passes.lift_elementwise import LiftElementwisePass
 from mace_cl.passes.linear_rows import LinearRowsPass
 from mace_cl.passes.place import Host, NamePass, PlacePass
+from mace_cl.passes.qoperator import QOperatorPass
 from mace_cl.passes.round_trip import RoundTripPass
 
 __all__ = ["PASSES", "SIMPLIFYING", "optimise", "simplify", "specialise"]
 
 SIMPLIFYING: tuple[ir.passes.PassBase, ...] = (
     common.InlinePass(),  # model-local functions become plain nodes
+    QOperatorPass(),  # ONNX Runtime's quantised ops between DequantizeLinear and QuantizeLinear
     common.RemoveInitializersFromInputsPass(),  # IR version 3 lists weights as inputs
     NamePass(),  # reports and placement go by names
     FoldPass(),  # constants and shapes that can be known now
