@@ -17,7 +17,6 @@ Sources: ``onnx.proto``; TensorFlow's ``graph.proto``, ``node_def.proto``, ``sav
 
 from __future__ import annotations
 
-import io
 import mmap
 import re
 import zipfile
@@ -28,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 
 from mace_cl.errors import DamagedError, ModelError
+from mace_cl.frontends.archive import ViewFile
 from mace_cl.wire import Field, fields, head
 
 __all__ = [
@@ -167,40 +167,10 @@ def _entries(view: memoryview) -> list[str]:
     if bytes(view[:4]) != b"PK\x03\x04":
         return []
     try:
-        with zipfile.ZipFile(_File(view)) as archive:
+        with zipfile.ZipFile(ViewFile(view)) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
         return []
-
-
-class _File(io.RawIOBase):
-    """A memoryview as a file; nothing is copied but what is read."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view, self._at = view, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, len(self._view))[whence]
-        if at < 0:
-            raise ValueError("before the beginning")
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        begin = self._at
-        end = len(self._view) if size is None or size < 0 else begin + size
-        data = bytes(self._view[begin:end])
-        self._at += len(data)
-        return data
 
 
 def _sniff_keras(view: memoryview) -> bool:

@@ -23,11 +23,11 @@ OLDEST_OPSET = 7
 CONVERTED_OPSET = 13
 
 
-def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None) -> ir.Model:
+def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None, name: str = "") -> ir.Model:
     """Read, check and make static an ONNX model.
 
     ``shapes`` gives the shapes of inputs that have symbolic dimensions; without it, a symbolic first
-    dimension (the batch) is 1.
+    dimension (the batch) is 1.  ``name`` is what errors call it, by default the path.
 
     Raises:
         ModelError: not an ONNX model, truncated, invalid, or its external weights are missing.
@@ -36,7 +36,7 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None
     """
     import onnx
 
-    name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
+    name = name or (str(source) if isinstance(source, Path) else f"model of {len(source)} bytes")
     try:
         proto = (
             onnx.load_model_from_string(source)
