@@ -56,7 +56,7 @@ def test_benchmark(own_store: Path, device: Device, capsys: pytest.CaptureFixtur
 def test_benchmark_for_people(own_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     html = tmp_path / "page.html"
     assert main([*ARGV, "--quiet", "--html", str(html)]) == 0
-    assert html.read_text(encoding="utf-8").count("<svg") == 4
+    assert html.read_text(encoding="utf-8").count("<svg") == 5
     said = capsys.readouterr().out
     for text in ("order of the run", "by time", "by type", "GFLOP/s", "init, compiling", "p99", "arena"):
         assert text in said

@@ -9,10 +9,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,6 +23,7 @@ from mace_cl.cli import main
 from mace_cl.demo import models
 from mace_cl.errors import InputError, MaceClError
 from mace_cl.schedule import HostStep, Kernel, Launch, Node, Port, Schedule, Slot
+from pages import HOSTILE, read_page
 
 
 def test_percentiles_are_numpys() -> None:
@@ -226,9 +225,6 @@ def test_input_error_is_what_it_is() -> None:
         run(BenchmarkArgs(Path("absent.onnx")))
 
 
-HOSTILE = """</title></svg><script>alert("1")</script>'&\x01 onload=x"""
-
-
 def result_of(schedule: Schedule, name: str) -> Any:
     from mace_cl.tools.benchmark import BenchmarkResult, Machine, Memory, Start
     from mace_cl.tools.common import DeviceName
@@ -255,38 +251,9 @@ def result_of(schedule: Schedule, name: str) -> Any:
 def test_the_page_is_whole_and_asks_for_nothing(schedule: Schedule, name: str) -> None:
     from mace_cl.tools.benchmark_page import page
 
-    class Reader(HTMLParser):
-        def __init__(self) -> None:
-            super().__init__()
-            self.open: list[str] = []
-            self.seen: list[str] = []
-            self.said: list[str] = []
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.seen.append(tag)
-            assert not [key for key, _ in attrs if key.startswith("on") or key in ("src", "href")]
-            if tag not in ("meta",):
-                self.open.append(tag)
-
-        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            self.seen.append(tag)
-
-        def handle_endtag(self, tag: str) -> None:
-            assert self.open.pop() == tag
-
-        def handle_data(self, data: str) -> None:
-            self.said.append(data)
-
-    reader = Reader()
-    reader.feed(page(result_of(schedule, name)))
-    assert reader.open == []
-    assert not {"script", "link", "img", "iframe"} & set(reader.seen)
+    reader = read_page(page(result_of(schedule, name)))
     assert reader.seen.count("svg") == 4
     assert name in reader.said, "the name is there, as text"
-    text = page(result_of(schedule, name))
-    assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
-    for svg in re.findall("<svg.*?</svg>", text.replace("\x01", "")):
-        ElementTree.fromstring(svg)
 
 
 def test_a_plot_puts_values_in_their_places() -> None:

@@ -1,4 +1,7 @@
-"""Plots as SVG text: axes, lines, points and boxes, each with a tooltip; every text is escaped."""
+"""Plots as SVG text: axes, lines, points and boxes, each with a tooltip; every text is escaped.
+
+In a page their text, grid and outlines take the page's colors (``--ink``, ``--line``, ``--paper``).
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,20 @@ def color_of(name: str, names: Sequence[str]) -> str:
 
 
 class Plot:
-    """A plot whose x and y run over ranges, linear or logarithmic; `text` is the SVG element."""
+    """A plot whose x and y run over ranges, linear or logarithmic; `text` is the SVG element.
+
+    ``title`` is what readers hear who do not see it, and what `heading` shows; ``left`` is the room for labels.
+    """
 
     def __init__(
         self, title: str, x: tuple[float, float], y: tuple[float, float], *, x_name: str = "", y_name: str = "",
         x_log: bool = False, y_log: bool = False, width: int = 900, height: int = 360, y_ticks: bool = True,
-        tick: Callable[[float], str] | None = None,
+        tick: Callable[[float], str] | None = None, left: int = _LEFT,
     ) -> None:  # fmt: skip
         self._width, self._height = width, height
-        self._x, self._y = _scale(*x, _LEFT, width - _RIGHT, x_log), _scale(*y, height - _BOTTOM, _TOP, y_log)
-        self._parts = [_text(width / 2, 16, title, "middle", "title")]
+        self._title, self._left = title, left
+        self._x, self._y = _scale(*x, left, width - _RIGHT, x_log), _scale(*y, height - _BOTTOM, _TOP, y_log)
+        self._parts: list[str] = []
         tick = tick or _short
         for value in _ticks(*x, x_log):
             at = self._x(value)
@@ -37,10 +44,10 @@ class Plot:
             self._parts.append(_text(at, height - _BOTTOM + 16, tick(value), "middle"))
         for value in _ticks(*y, y_log) if y_ticks else ():
             at = self._y(value)
-            self._parts.append(_line(_LEFT, at, width - _RIGHT, at, "grid"))
-            self._parts.append(_text(_LEFT - 6, at + 4, _short(value), "end"))
-        self._parts.append(_text(width / 2, height - 8, x_name, "middle"))
-        middle = height / 2
+            self._parts.append(_line(left, at, width - _RIGHT, at, "grid"))
+            self._parts.append(_text(left - 6, at + 4, _short(value), "end"))
+        self._parts.append(_text((left + width - _RIGHT) / 2, height - 8, x_name, "middle"))
+        middle = (_TOP + height - _BOTTOM) / 2
         turned = f'<text x="14" y="{middle:.0f}" transform="rotate(-90 14 {middle:.0f})" text-anchor="middle">'
         self._parts.append(f"{turned}{escape(y_name)}</text>")
 
@@ -72,19 +79,32 @@ class Plot:
         """Text that begins at a place."""
         self._parts.append(_text(self._x(x) + 4, self._y(y) + 4, text, "start"))
 
+    def label(self, y: float, text: str) -> None:
+        """Text on the left of the axis, beside a value of it; cut where there is no room."""
+        most = (self._left - 16) // 7
+        shown = text if len(text) <= most else f"{text[: most - 1]}…"
+        self._parts.append(_text(self._left - 8, self._y(y) + 4, shown, "end"))
+
+    def heading(self) -> None:
+        """The title, on top."""
+        self._parts.append(_text(self._width / 2, 16, self._title, "middle", "title"))
+
     def legend(self, names: Mapping[str, str]) -> None:
         """Names and their colors, at the top on the left."""
         for place, (name, color) in enumerate(names.items()):
             y = _TOP + 14 + 16 * place
-            self._parts.append(f'<rect x="{_LEFT + 8}" y="{y - 9}" width="10" height="10" fill={quoteattr(color)}/>')
-            self._parts.append(_text(_LEFT + 24, y, name, "start"))
+            self._parts.append(
+                f'<rect x="{self._left + 8}" y="{y - 9}" width="10" height="10" fill={quoteattr(color)}/>'
+            )
+            self._parts.append(_text(self._left + 24, y, name, "start"))
 
     @property
     def text(self) -> str:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self._width} {self._height}" role="img" '
-            f'font-family="sans-serif" font-size="12"><style>text{{fill:#333}}.title{{font-weight:bold}}'
-            f".grid{{stroke:#ddd;stroke-width:1}}</style>{''.join(self._parts)}</svg>"
+            f'aria-label={quoteattr(self._title)} font-family="system-ui,sans-serif" font-size="12">'
+            "<style>svg text{fill:var(--ink,#333)}.title{font-weight:bold}.grid{stroke:var(--line,#ddd);stroke-width:1}"
+            f"svg rect,circle{{stroke:var(--paper,#fff);stroke-width:.4}}</style>{''.join(self._parts)}</svg>"
         )
 
 
@@ -105,6 +125,7 @@ def lines(
         for x, y in points:
             plot.point(x, y, colors[name], f"{name}: {_short(x)} → {_short(y)}")
     plot.legend(colors)
+    plot.heading()
     return plot.text
 
 

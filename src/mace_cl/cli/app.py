@@ -21,6 +21,7 @@ from mace_cl.cli import (
     mace,
     program_edit,
     program_seal,
+    report,
     run,
     store,
     tune,
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         mace,
         tune,
         validate,
+        report,
         store,
         devices,
     )

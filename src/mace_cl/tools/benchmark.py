@@ -104,7 +104,8 @@ class BenchmarkResult:
     """``cold`` is a start that compiled, if there was one; ``ceilings`` are per second, None where not measured.
 
     ``warm_up`` is the average of the warm-up runs in seconds.  ``absent`` holds for each peer that was not
-    measured the reason.  ``interrupted`` says that somebody stopped it before all was measured.
+    measured the reason.  ``interrupted`` says that somebody stopped it before all was measured.  ``times`` are the
+    seconds of each run that ``latency`` sums up.
     """
 
     model: Path
@@ -122,6 +123,7 @@ class BenchmarkResult:
     absent: dict[str, str]
     interrupted: bool
     throughput: tuple[Throughput, ...] = ()
+    times: tuple[float, ...] = field(default=(), repr=False)
 
 
 def run(args: BenchmarkArgs) -> BenchmarkResult:
@@ -210,6 +212,7 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
                 memory.get("peak"), memory.get("anonymous"), memory.get("file"),
             ),
             tuple(Stay(**one) for one in profiled["stays"]), pairs, absent, interrupted, rates,
+            tuple(times),
         )  # fmt: skip
     if args.html is not None:
         from mace_cl.program.format import replace_file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_cl import errors
 from mace_cl.tools.common import PROGRAM_NAME, DeviceName, Progress
+from mace_cl.tools.fresh import PACKAGE_ROOT, environment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,10 +31,7 @@ AGREEMENT = 1e-4
 
 _WARM_STARTS = 5
 _STEPS = 3 + _WARM_STARTS
-# where drivers keep what they compiled: PoCL, NVIDIA, Intel's GPUs, Mesa
-_DRIVER_CACHES = ("POCL_CACHE_DIR", "CUDA_CACHE_PATH", "NEO_CACHE_DIR", "MESA_SHADER_CACHE_DIR")
-_PACKAGE_ROOT = str(Path(__file__).parents[2])
-_CHILD = f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); from mace_cl.demo.child import main; sys.exit(main())"
+_CHILD = f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); from mace_cl.demo.child import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -191,10 +188,9 @@ def _timed(request: dict[str, Any], progress: Progress) -> tuple[float, dict[str
 def _child(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """A process that finds no driver's cache filled and none of ours."""
     answer: dict[str, Any] | None = None
-    with tempfile.TemporaryDirectory(prefix="mace-cl-cache-") as cache, tempfile.TemporaryFile("w+") as log:
-        environment = os.environ | dict.fromkeys((*_DRIVER_CACHES, "MACE_CL_STORE_DIR"), cache)
+    with environment() as variables, tempfile.TemporaryFile("w+") as log:
         command = [sys.executable, "-c", _CHILD, json.dumps(request)]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=log, text=True) as process:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:

@@ -36,6 +36,7 @@ class ValidateArgs:
     """
 
     model: Path
+    program: Path | None = None
     data: Path | None = None
     seed: int = 0
     threshold: float | None = None
@@ -132,7 +133,9 @@ def run(args: ValidateArgs) -> ValidateResult:
     quantised = any(node.op_type in _QUANTISED for node in graph)
     kind = "quantised" if quantised else "cpu" if device.kind == "cpu" or args.runtime == "cpu" else "gpu"
     threshold = THRESHOLDS[kind] if args.threshold is None else args.threshold
-    with Runtime(args.model, shapes=args.shapes or None, outputs=args.outputs, **_options(args, device)) as runtime:
+    with Runtime(
+        args.model, program=args.program, shapes=args.shapes or None, outputs=args.outputs, **_options(args, device)
+    ) as runtime:
         if runtime.symbolic and not runtime.buckets:
             raise InputError(f"{args.model}: has open shapes; give each with --shape NAME=N,N,…")
         ports = runtime.inputs
@@ -175,7 +178,10 @@ def _compared(args: ValidateArgs, outputs: Sequence[str], sample: Arrays, device
 def _ours(args: ValidateArgs, outputs: Sequence[str], sample: Arrays, device: Device) -> Arrays:
     from mace_cl.engine import Runtime
 
-    with Runtime(args.model, shapes=args.shapes or None, outputs=outputs, **_options(args, device)) as runtime:
+    program = args.program if outputs == args.outputs else None  # other outputs, another program
+    with Runtime(
+        args.model, program=program, shapes=args.shapes or None, outputs=outputs, **_options(args, device)
+    ) as runtime:
         return runtime.run({port.name: sample[port.name] for port in runtime.inputs})
 
 
