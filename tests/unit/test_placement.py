@@ -24,6 +24,8 @@ from mace_cl.schedule import CPU, HostStep, Kernel, Launch, Node, Port, Schedule
 from mace_cl.settings import Settings
 from support import case, model_of
 
+NEWEST = onnx.defs.onnx_opset_version()
+CHANGED = max(onnx.defs.get_schema(op, NEWEST).since_version for op in ("Exp", "If", "Softplus"))
 DEVICE = Device(0, "none", "", "none", usable=True, reason="")
 
 
@@ -220,6 +222,18 @@ class TestGroups:
         assert set(reasons(unknown)) == {"Odd(b)", "Exp(c)", "Neg(y)"}
         known = planned(model, inferred=lambda proto, constants: {"b": ("float32", (2, 3))})
         assert set(reasons(known)) == {"Odd(b)"}
+
+
+@pytest.mark.parametrize(("opset", "expected"), [(13, 13), (21, 21), (NEWEST, max(21, CHANGED))])
+def test_a_part_is_no_newer_than_its_ops(opset: int, expected: int) -> None:
+    """So that an ONNX Runtime that does not know the model's opset runs what it has long known."""
+    model = parsed("(bool c, float[2,3] x) => (float[2,3] y) { y = If(c) <"
+                   "then_branch = yes () => (a) { a = Softplus(x) }, else_branch = no () => (b) { b = Exp(x) }> }",
+                   opset)  # fmt: skip
+    model.ir_version = onnx.IR_VERSION
+    (call,) = hosts(planned(model))
+    part = onnx.load_model_from_string(bytes(call.model))
+    assert (part.opset_import[0].version, part.ir_version) == (expected, 10)
 
 
 def test_a_placed_model_keeps_the_rest() -> None:

@@ -29,6 +29,9 @@ __all__ = ["LARGE", "Host", "Inferred", "NamePass", "PlacePass", "add_types", "i
 LARGE = 1024
 """Bytes from which on a constant is no part of the sub-model."""
 
+_IR, _OPSET = 10, 21
+"""What sub-models are written in where their ops allow it: ONNX 1.16's, which every ONNX Runtime from 1.18 on reads."""
+
 ISLAND = 1 << 14
 """Elements up to which `islands` go to the host, which saves waiting for the device twice; a guess, not measured."""
 
@@ -296,9 +299,20 @@ def _model(
             tensor = ir.serde.serialize_tensor(value.const_value)
             tensor.name = str(value.name)
             graph.initializer.append(tensor)
-    imports = [onnx.OperatorSetIdProto(domain=name, version=version) for name, version in model.opset_imports.items()]
-    proto = onnx.ModelProto(ir_version=model.ir_version, graph=graph, opset_import=imports)
+    versions = {
+        name: _least(group, version) if name == "" else version for name, version in model.opset_imports.items()
+    }
+    imports = [onnx.OperatorSetIdProto(domain=name, version=version) for name, version in versions.items()]
+    proto = onnx.ModelProto(ir_version=min(model.ir_version, _IR), graph=graph, opset_import=imports)
     return proto.SerializeToString(deterministic=True)
+
+
+def _least(group: Sequence[ir.Node], opset: int) -> int:
+    """The least opset from `_OPSET` on in which the nodes mean what they mean in ``opset``."""
+    inner = (one for node in group for graph in _inner_graphs(node) for one in graph.all_nodes())
+    ops = {node.op_type for node in (*group, *inner) if node.domain == ""}
+    since = [onnx.defs.get_schema(op, opset).since_version for op in ops if onnx.defs.has(op)]
+    return min(opset, max([_OPSET, *since]))
 
 
 def _bare(node: onnx.NodeProto) -> onnx.NodeProto:
