@@ -78,7 +78,7 @@ def test_each_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixtu
     [
         [],
         ["fly"],
-        ["run"],
+        ["run", "--config"],
         ["run", "x", "--to", "3"],
         ["run", "x", "--top", "0"],
         ["run", "x", "--repeat", "many"],

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.cli import main
-from mace_cl.deploy import Deployment, devices, json_schema, load, verified
+from mace_cl.deploy.deployment import Deployment, devices, load, verified
+from mace_cl.deploy.schema import json_schema
 from mace_cl.errors import InputError
 from mace_cl.frontends.read import load as load_model
-from mace_cl.tools.convert import DeployArgs, deploy
+from mace_cl.tools.deploy import DeployArgs, deploy
 from support import case, model_of
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "deployment.schema.json"
@@ -284,7 +285,7 @@ def test_no_text_and_no_file(tmp_path: Path) -> None:
 
 
 def test_schema_is_current() -> None:
-    """Made by ``python -c "import json, mace_cl.deploy as d; print(json.dumps(d.json_schema(), indent=2))"``."""
+    """Made by ``python -c "import json, mace_cl.deploy.schema as d; print(json.dumps(d.json_schema(), indent=2))"``."""
     assert json.loads(SCHEMA.read_text()) == json_schema()
 
 
@@ -360,7 +361,7 @@ class TestConvert:
         config = folder / "model.yml"
         config.write_text(config.read_text().replace("net.onnx", f"{server}/net.onnx"))
         result = deploy(DeployArgs(config, folder / "build"))
-        assert result.results["small"].source == folder / "build" / "small" / "org_model" / "net.onnx"
+        assert result.results["small"].converted.source == folder / "build" / "small" / "org_model" / "net.onnx"
         config.write_text(config.read_text().replace("net.onnx", "none.onnx"))
         with pytest.raises(InputError, match=r"none\.onnx: can't be fetched \(.*[Nn]ot [Ff]ound"):
             deploy(DeployArgs(config, folder / "build"))

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mace_cl import __version__
 from mace_cl.cli import (
@@ -57,10 +57,15 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+    expand: Callable[[Sequence[str]], Sequence[str]] | None = None,
+) -> int:
     """Run a command line and return its exit code, which `mace_cl.errors` lists.
 
-    ``parser`` is that of a program of its own, whose options have ``verb`` and ``traceback``.
+    ``parser`` is that of a program of its own, whose options have ``verb`` and ``traceback``; ``expand`` gives the
+    arguments that it parses for those that were given.
 
     Standard output gets results, standard error all else.
     """
@@ -70,7 +75,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
             stream.reconfigure(errors="replace")
     _log_to_stderr()
     try:
-        options = (parser or _parser()).parse_args(argv)
+        options = (parser or _parser()).parse_args(expand(argv or ()) if expand else argv)
         traceback = options.traceback
         if getattr(options, "quiet", False):
             logging.getLogger("mace_cl").setLevel(logging.WARNING)

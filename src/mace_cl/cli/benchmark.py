@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mace_cl.benchmark.pairs import Latencies
     from mace_cl.tools.benchmark import BenchmarkResult, Start
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "show_in_short"]
 
 
 def add_to(verbs: Verbs) -> None:
@@ -85,6 +85,9 @@ def _run(options: argparse.Namespace) -> None:
                 device=options.device,
                 store=options.store,
                 shapes=shapes(options.shape),
+                outputs=options.outputs,
+                runtime=options.runtime,
+                provider=options.provider,
                 jobs=options.jobs,
                 trust=options.trust,
                 progress=progress,
@@ -112,6 +115,14 @@ def _show(result: BenchmarkResult) -> None:
     _show_types(result, by_type(result.operations), total)
     _show_summary(result)
     _show_peers(result)
+
+
+def show_in_short(result: BenchmarkResult) -> None:
+    """The result for a reader, without the operations one by one."""
+    from mace_cl.benchmark.operations import by_type
+
+    _show_types(result, by_type(result.operations), sum(one.seconds for one in result.operations) or 1.0)
+    _show_summary(result)
 
 
 def _show_operations(title: str, result: BenchmarkResult, found: object, total: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mace_cl.cli.deploy import add_config, convert_config
 from mace_cl.cli.options import Verbs, add_json, add_model_options, add_verb, shapes
 
 __all__ = ["add_to"]
@@ -24,10 +25,14 @@ def add_to(verbs: Verbs) -> None:
         "  mace-cl convert --config mobilenet.yml -o build",
     )
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help="a model of any known format")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a deployment file of MACE instead of a model")
+    add_config(parser)
     parser.add_argument(
-        "--model_name", "--model-name", action="append", default=[], metavar="NAME",
-        help="with --config: only this model of it; repeatable",
+        "--device_conf", "--device_yml", "--device-conf", type=Path, metavar="FILE",
+        help="with --config: MACE's file of devices; tells how to copy what is made there and run it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", action="append", metavar="SPEC",
+        help="with --config: also compile for this OpenCL device, as `mace-cl compile --device`; repeatable",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="made where it is missing")
     parser.add_argument("--to", choices=("onnx", "mace"), default="onnx", help="default: %(default)s")
@@ -49,20 +54,10 @@ def _run(options: argparse.Namespace) -> None:
     if (options.model is None) == (options.config is None):
         raise InputError("give a model, or a deployment file with --config")
     if options.config is not None:
-        deployed = convert.deploy(
-            convert.DeployArgs(
-                options.config, options.output, options.to, tuple(options.model_name), bool(options.trust)
-            )
-        )
-        if options.json:
-            print_json(deployed)
-            return
-        rows = [("note", note) for note in deployed.notes]
-        for name, one in deployed.results.items():
-            rows.append((name, f"{one.source} ({one.source_format})"))
-            rows += [("written", f"{one.output / file} ({bytes_(size)})") for file, size in one.files.items()]
-        print_lines(rows)
+        convert_config(options)
         return
+    if options.model_name or options.device or options.device_conf:
+        raise InputError("--model_name, --device and --device_conf go with --config")
     args = convert.ConvertArgs(
         model=options.model,
         output=options.output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ _WITHOUT_MEANING = {
     "output_data_type": "the model's own types are used, and files hold 32-bit elements",
     "input_data_format": "",
     "output_data_format": "",
-    "opencl_parameter_file": "tuned parameters are in the compiled program; see `mace-cl tune`",
     "opencl_cache_reuse_policy": "MACE_CL_REUSE says what becomes of a program of another driver",
     "accelerator_binary_file": "--provider of `mace-cl run` is for accelerators",
     "accelerator_storage_file": "--provider of `mace-cl run` is for accelerators",
@@ -35,6 +35,7 @@ _WITHOUT_MEANING = {
     "fake_warmup": "kernels are always compiled before the first run",
 }
 """Flags of MACE that change nothing here, and why; those without a reason need no note."""
+_MAX_FLAGS = 1 << 16
 _ACCELERATORS = ("HEXAGON", "DSP", "HTA", "APU", "HTP", "QUANTIZE")
 
 
@@ -43,15 +44,64 @@ def mace_run(argv: Sequence[str] | None = None) -> int:
     from mace_cl.cli.app import main
 
     # gflags takes one hyphen or two, and --no before a flag that is on or off
-    given = sys.argv[1:] if argv is None else argv
-    return main([f"-{text}" if text[:1] == "-" and text[1:2].isalpha() else text for text in given], _parser())
+    given = [
+        f"-{text}" if text[:1] == "-" and text[1:2].isalpha() else text
+        for text in (sys.argv[1:] if argv is None else argv)
+    ]
+    return main(given, _parser(), expand=_with_flag_files)
+
+
+def _with_flag_files(given: Sequence[str]) -> list[str]:
+    """The flags, those of ``--flagfile=FILE`` put before, and those of `RUN_CONFIG` where no model is named.
+
+    Raises:
+        InputError: a file of flags can't be read, or is none.
+    """
+    from mace_cl.tools.deploy import RUN_CONFIG
+
+    texts, files, rest = list(given), [], []
+    while texts:
+        text = texts.pop(0)
+        if text == "--flagfile" and texts:
+            files.append(Path(texts.pop(0)))
+        elif text.startswith("--flagfile="):
+            files.append(Path(text.partition("=")[2]))
+        else:
+            rest.append(text)
+    named = any(text.split("=")[0] == "--model_file" for text in rest)
+    if not files and not named and Path(RUN_CONFIG).is_file():
+        files = [Path(RUN_CONFIG)]
+        _note(f"flags of {RUN_CONFIG} are used")
+    return [flag for path in files for flag in _flags(path)] + rest
+
+
+def _flags(path: Path) -> list[str]:
+    """As gflags has them: a flag in each line, but for empty ones and those that begin with #."""
+    from mace_cl.errors import InputError
+
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FLAGS + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--flagfile={path}: can't be read ({error}); give a text file of flags") from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    wrong = [line for line in lines if not re.match("--?[a-z]", line) or line.lstrip("-").startswith("flagfile")]
+    if wrong or len(text) > _MAX_FLAGS:
+        raise InputError(
+            f"--flagfile={path}: should have a flag such as --round=10 in each line"
+            + (f", not {wrong[0][:60]!r}" if wrong else f", and at most {_MAX_FLAGS} bytes")
+        )
+    return [f"-{line}" if line[1:2] != "-" else line for line in lines]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mace_run",
         description="Runs a model of any format that mace-cl reads on raw files and times it, as MACE's tool does.",
-        epilog="`mace-cl run` takes images and arrays, and shows more.",
+        epilog="Where no model is named, the flags are those of mace_run.config in the current directory, which\n"
+        "`mace-cl convert --config` writes. `mace-cl run` takes images and arrays, and shows more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(verb=_run)
@@ -64,13 +114,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--output_shape", default="", metavar="N,…:N,…", help="default: the model's")
     add("--input_file", default="", metavar="PREFIX", help="PREFIX_NAME holds the elements; default: random numbers")
     add("--output_file", default="", metavar="PREFIX", help="PREFIX_NAME is written")
+    add("--input_dir", type=Path, metavar="DIR", help="each file NAME… in it is a sample; the other inputs' end alike")
+    add("--output_dir", type=Path, default=Path("output"), metavar="DIR",
+        help="with --input_dir: NAME… is written for each sample, default: %(default)s")  # fmt: skip
+    add("--flagfile", metavar="FILE", help="read flags from a file, one in a line")
     add("--opencl_cache_full_path", type=Path, metavar="FILE", help="compiled program to use and, if need be, to write")
     add("--opencl_binary_file", type=Path, metavar="FILE", help="the same, preferred where it exists")
+    add(
+        "--opencl_parameter_file",
+        type=Path,
+        metavar="FILE",
+        help="tuning records to use, of `mace-cl tune export`",
+    )
     add("--round", type=int, default=1, metavar="N", help="timed runs after the first, default: 1")
     add("--restart_round", type=int, default=1, metavar="N", help="start anew so many times, default: 1")
     add("--device", "--runtime", dest="device", metavar="GPU|CPU|DEVICE",
         help="OpenCL; the host alone; or a device as mace-cl has it")  # fmt: skip
     _switch(parser, "benchmark", "time each operation too")
+    _switch(parser, "exact", "forbid Winograd's method, as winograd: 0 in a deployment file does")
     _switch(parser, "dump_binary_info", "print six lines about the compiled kernels in --model_file, and do no more")
     others = parser.add_argument_group("accepted, without effect")
     for name in _WITHOUT_MEANING:
@@ -114,6 +175,8 @@ def _run(options: argparse.Namespace) -> None:
             program = options.opencl_binary_file
         else:
             _note(f"--opencl_binary_file={options.opencl_binary_file}: no such file; the model is compiled if need be")
+    if options.opencl_parameter_file is not None:
+        _take_over(options.opencl_parameter_file)
     args = tool.MaceRunArgs(
         model=options.model_file,
         weights=options.model_data_file,
@@ -121,14 +184,31 @@ def _run(options: argparse.Namespace) -> None:
         outputs=_named(options.output_node, options.output_shape, "output"),
         input_file=options.input_file,
         output_file=options.output_file,
+        input_dir=options.input_dir,
+        output_dir=options.output_dir,
         program=program,
         rounds=options.round,
         profile=options.benchmark,
         device=device,
         runtime=runtime,
+        exact=options.exact or None,
     )
     for _ in range(options.restart_round):
         _show(tool.run(args))
+
+
+def _take_over(path: Path) -> None:
+    """Tuning records of a file, which is used when something is compiled."""
+    from mace_cl.errors import InputError
+    from mace_cl.tools import tune
+
+    if not path.is_file():
+        _note(f"--opencl_parameter_file={path}: no such file; what is compiled has the parameters known here")
+        return
+    try:
+        tune.import_(path)
+    except InputError as error:
+        _note(f"--opencl_parameter_file has no effect: {error}")
 
 
 def _note(text: str) -> None:

@@ -118,8 +118,8 @@ def add_exact(parser: argparse.ArgumentParser) -> None:
 def add_tune(parser: argparse.ArgumentParser) -> None:
     """``tune``: seconds, 0 without; and ``exact``."""
     parser.add_argument(
-        "--tune", type=seconds, default=0.0, metavar="TIME",
-        help="first measure what is fastest, for about this long: 60s, 2m; see `mace-cl tune`",
+        "--tune", type=seconds, nargs="?", const=60.0, default=0.0, metavar="TIME",
+        help="first measure what is fastest, for about this long: 30s, 2m, alone 60s; see `mace-cl tune`",
     )  # fmt: skip
     add_exact(parser)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_cl.cli.deploy import add_run_options, run_config
 from mace_cl.cli.options import (
     Verbs,
     add_compile_options,
@@ -23,9 +24,10 @@ from mace_cl.cli.options import (
 
 if TYPE_CHECKING:
     from mace_cl.schedule import Place
+    from mace_cl.tools.common import Preprocessing
     from mace_cl.tools.run import OutputView, RunResult
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "preprocessing", "show"]
 
 _BAR = 40
 
@@ -43,9 +45,10 @@ def add_to(verbs: Verbs) -> None:
         "  mace-cl run model.onnx --input photo.jpg --top 5 --labels classes.txt \\\n"
         "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
         "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings\n"
-        "  mace-cl run model.onnx --where",
+        "  mace-cl run model.onnx --where\n"
+        "  mace-cl run --config mobilenet.yml --validate --benchmark --tune",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL|PROGRAM", help="a model or a compiled program")
+    parser.add_argument("model", type=Path, nargs="?", metavar="MODEL|PROGRAM", help="a model or a compiled program")
     parser.add_argument(
         "-i", "--input", action="append", default=[], metavar="[NAME=]FILE",
         help="an input from a .npy, .npz, raw (.bin or .raw, little-endian) or image file; repeatable",
@@ -76,6 +79,7 @@ def add_to(verbs: Verbs) -> None:
         "--where", action="store_true",
         help="list for each node whether it runs on OpenCL, by which kernels, or on the host, and why; needs no input",
     )  # fmt: skip
+    add_run_options(parser)
     add_json(parser)
     add_quiet(parser)
 
@@ -95,25 +99,28 @@ def _run(options: argparse.Namespace) -> None:
     from mace_cl.cli.progress import Steps
     from mace_cl.errors import InputError
     from mace_cl.tools import run
-    from mace_cl.tools.common import Preprocessing
 
+    if (options.model is None) == (options.config is None):
+        raise InputError("give a model or a compiled program, or a deployment file with --config")
     if options.scale is not None and len(options.scale) != 1:
         raise InputError("--scale: give one number; --mean and --std may differ between channels")
     if options.seed < 0:
         raise InputError("--seed: give a number of at least 0")
+    if options.config is not None:
+        run_config(options)
+        return
+    if options.model_name or options.validate or options.benchmark:
+        raise InputError(
+            "--model_name, --validate and --benchmark go with --config; for a model there are `mace-cl validate` and "
+            "`mace-cl benchmark`"
+        )
     with Steps(options.quiet) as progress:
         args = run.RunArgs(
             model=options.model,
             inputs=tuple(options.input),
             outputs=tuple(options.output),
             seed=options.seed if options.random else None,
-            image=Preprocessing(
-                scale=options.scale[0] if options.scale else None,
-                mean=options.mean,
-                std=options.std,
-                layout=options.layout,
-                color=options.color,
-            ),
+            image=preprocessing(options),
             top=options.top,
             labels=options.labels,
             repeat=options.repeat,
@@ -138,9 +145,22 @@ def _run(options: argparse.Namespace) -> None:
 
         print_json(result)
     else:
-        _show(result)
+        show(result)
         if options.timings:
             _show_timings(result.timings)
+
+
+def preprocessing(options: argparse.Namespace) -> Preprocessing:
+    """How images become numbers."""
+    from mace_cl.tools.common import Preprocessing
+
+    return Preprocessing(
+        scale=options.scale[0] if options.scale else None,
+        mean=options.mean,
+        std=options.std,
+        layout=options.layout,
+        color=options.color,
+    )
 
 
 def _before() -> dict[str, float]:
@@ -153,7 +173,8 @@ def _before() -> dict[str, float]:
     return interpreter | {"command line": here}
 
 
-def _show(result: RunResult) -> None:
+def show(result: RunResult) -> None:
+    """The result for a reader."""
     from mace_cl.cli.output import print_lines, seconds_
 
     rows = [("device", str(result.device)), ("program", result.decision.sentence)]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_verb, shapes
 
-__all__ = ["add_to"]
+if TYPE_CHECKING:
+    from mace_cl.tools.validate import ValidateResult
+
+__all__ = ["FAILED", "add_to", "show"]
 
 FAILED = 9
 """The exit code where an output is below the threshold."""
@@ -43,7 +47,7 @@ def add_to(verbs: Verbs) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mace_cl.cli.output import print_json, print_lines, print_table
+    from mace_cl.cli.output import print_json
     from mace_cl.cli.progress import Steps
     from mace_cl.errors import InputError
     from mace_cl.tools import validate as tool
@@ -62,20 +66,27 @@ def _run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(result)
     else:
-        rows = [("output", one) for one in result.outputs]
-        if result.departure is not None:
-            rows += [("departs after", one) for one in result.departure.before]
-            rows.append((f"first: {result.departure.op} {result.departure.node}", result.departure.after))
-        print_table(
-            ("", "value", "cosine", "SQNR dB", "max error", "mean error"),
-            [
-                (what, one.name, f"{one.cosine:.6f}", f"{one.sqnr:.1f}", f"{one.maximum:.3g}", f"{one.mean:.3g}")
-                for what, one in rows
-            ],
-            (2, 3, 4, 5),
-        )
-        verdict = "passed" if result.passed else f"FAILED; the inputs are in {result.saved}"
-        print_lines([("device", str(result.device)), ("threshold", f"{result.threshold:g}"), ("verdict", verdict)])
+        show(result)
     if not result.passed:
         sys.stdout.flush()
         sys.exit(FAILED)
+
+
+def show(result: ValidateResult) -> None:
+    """The result for a reader."""
+    from mace_cl.cli.output import print_lines, print_table
+
+    rows = [("output", one) for one in result.outputs]
+    if result.departure is not None:
+        rows += [("departs after", one) for one in result.departure.before]
+        rows.append((f"first: {result.departure.op} {result.departure.node}", result.departure.after))
+    print_table(
+        ("", "value", "cosine", "SQNR dB", "max error", "mean error"),
+        [
+            (what, one.name, f"{one.cosine:.6f}", f"{one.sqnr:.1f}", f"{one.maximum:.3g}", f"{one.mean:.3g}")
+            for what, one in rows
+        ],
+        (2, 3, 4, 5),
+    )
+    verdict = "passed" if result.passed else f"FAILED; the inputs are in {result.saved}"
+    print_lines([("device", str(result.device)), ("threshold", f"{result.threshold:g}"), ("verdict", verdict)])

@@ -46,6 +46,10 @@ class BenchmarkArgs:
     device: str | None = None
     store: bool | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    runtime: str | None = None
+    provider: str | None = None
+    exact: bool | None = None
     trust: bool | None = None
     jobs: int | None = None
     progress: Progress | None = None
@@ -151,13 +155,16 @@ def run(args: BenchmarkArgs) -> BenchmarkResult:
         check_writable(args.html)
     if args.peers and _is_program(args.model):
         raise InputError(f"{args.model}: is a compiled program, which peers can't read; give the ONNX model")
-    settings = Settings.load(device=args.device, store=args.store, jobs=args.jobs)
+    settings = Settings.load(device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime)
     report = args.progress or (lambda what, done, total: None)
     threads = args.threads or _processors()
     absent = {peer: why for peer in args.peers if (why := missing(peer, args.model))}
     own = {
         "model": str(args.model), "program": str(args.program) if args.program else None, "device": settings.device,
         "store": settings.store, "jobs": settings.jobs, "threads": threads, "outputs": bool(args.peers),
+        "options": {
+            "outputs": list(args.outputs), "runtime": args.runtime, "provider": args.provider, "exact": args.exact,
+        },
         "trust": args.trust, "shapes": {name: list(shape) for name, shape in args.shapes.items()},
     }  # fmt: skip
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,9 @@ from mace_cl import __version__
 from mace_cl.errors import InputError, ModelError, StorageError
 from mace_cl.program.format import replace_file
 
-__all__ = ["MANIFEST", "ConvertArgs", "ConvertResult", "DeployArgs", "DeployResult", "deploy", "run"]
+__all__ = ["MANIFEST", "ConvertArgs", "ConvertResult", "read", "run", "write"]
 
 MANIFEST = "mace-cl.json"
-_MAX_FETCH = 4 << 30
 FORMAT = 1
 """Of the manifest; a reader refuses greater ones."""
 
@@ -64,20 +63,28 @@ def run(args: ConvertArgs) -> ConvertResult:
         StorageError: a file can't be written.
     """
     begin = time.perf_counter()
-    from mace_cl.export.onnx import operators
-    from mace_cl.frontends.formats import opened, recognise
-    from mace_cl.frontends.read import load
-    from mace_cl.identity import model_sha256
-
     if args.half and args.to != "mace":
         raise InputError("--fp16 is for --to mace; the portable form keeps the model's own types")
-    with opened(args.model) as view:
-        form = recognise(view)
-    model = (
-        _loaded(args, form.name if form else "")
-        if args.weights
-        else load(args.model, args.shapes or None, args.outputs, trust=args.trust)
-    )
+    made = write(args, read(args))
+    return replace(made, seconds=time.perf_counter() - begin)
+
+
+def read(args: ConvertArgs) -> Any:
+    """The model's graph; raises as `mace_cl.frontends.read.load`."""
+    from mace_cl.frontends.read import load
+
+    if args.weights:
+        return _loaded(args)
+    return load(args.model, args.shapes or None, args.outputs, trust=args.trust)
+
+
+def write(args: ConvertArgs, model: Any) -> ConvertResult:
+    """Write what `read` gave, which is changed; raises as `run`."""
+    begin = time.perf_counter()
+    from mace_cl.export.onnx import operators
+    from mace_cl.identity import model_sha256
+
+    form = _format(args)
     source = {"name": args.model.name, "format": form.title if form else "", "sha256": model_sha256(args.model)}
     stem = args.name or re.sub(r"[^\w.-]", "_", args.model.stem) or "model"
     try:
@@ -91,12 +98,20 @@ def run(args: ConvertArgs) -> ConvertResult:
     return ConvertResult(args.model, source["format"], args.output, sizes, operators(model), seconds)
 
 
-def _loaded(args: ConvertArgs, form: str) -> Any:
+def _format(args: ConvertArgs) -> Any:
+    from mace_cl.frontends.formats import opened, recognise
+
+    with opened(args.model) as view:
+        return recognise(view)
+
+
+def _loaded(args: ConvertArgs) -> Any:
     """A model of two files that do not lie beside each other."""
     from mace_cl.frontends import caffe, mace
     from mace_cl.frontends.graphs import cut
 
-    reader = {"caffe": caffe.load, "mace": mace.load}.get(form)
+    form = _format(args)
+    reader = {"caffe": caffe.load, "mace": mace.load}.get(form.name if form else "")
     if reader is None:
         raise InputError(
             f"{args.model}: weights in a file of their own go with Caffe's and MACE's models; leave them out"
@@ -105,107 +120,6 @@ def _loaded(args: ConvertArgs, form: str) -> Any:
     if args.outputs:
         cut(model, args.outputs, str(args.model))
     return model
-
-
-@dataclass(frozen=True)
-class DeployArgs:
-    """A deployment file; ``models`` are those to convert, all where it is empty; the rest as in `ConvertArgs`."""
-
-    config: Path
-    output: Path
-    to: Literal["onnx", "mace"] = "onnx"
-    models: tuple[str, ...] = ()
-    trust: bool = False
-
-
-@dataclass(frozen=True)
-class DeployResult:
-    """What was written for each model, and what was said of the deployment file."""
-
-    config: Path
-    results: dict[str, ConvertResult]
-    notes: tuple[str, ...]
-
-
-def deploy(args: DeployArgs) -> DeployResult:
-    """Convert the models of a deployment file of MACE into ``output/MODEL/model``, where MACE's converter puts them.
-
-    Files are looked for beside the deployment file, then in the current directory; those at a URL are fetched into
-    ``output/MODEL/org_model``.  Checksums that are given must hold.
-
-    Raises:
-        InputError: as `mace_cl.deploy.load`, a file is missing or has another checksum; the package is missing.
-        ModelError, UnsupportedError, StorageError: as `run`.
-    """
-    try:
-        from mace_cl.deploy import load as load_deployment
-    except ImportError as error:
-        raise InputError(f"{args.config}: reading it needs {error.name}; pip install 'mace-cl[deploy]'") from error
-    from mace_cl.settings import environment
-
-    deployment = load_deployment(args.config, environment())
-    unknown = sorted(set(args.models) - {graph.model for graph in deployment.graphs})
-    if unknown:
-        known = ", ".join(dict.fromkeys(graph.model for graph in deployment.graphs))
-        raise InputError(f"{args.config}: has no model {unknown[0]!r}; its models are {known}")
-    results = {}
-    for graph in deployment.graphs:
-        if args.models and graph.model not in args.models:
-            continue
-        name = graph.model if graph.name == "default_graph" else f"{graph.model}_{graph.name}"
-        folder = args.output / graph.model
-        found = [_found(args.config, path, checksum, folder / "org_model") for path, checksum in graph.files]
-        turn = graph.platform in ("caffe", "onnx", "pytorch", "megengine")
-        shapes = {
-            port.name: _nchw(port.shape) if turn and port.data_format == "NHWC" else port.shape for port in graph.inputs
-        }
-        results[name] = run(
-            ConvertArgs(
-                model=found[0],
-                output=folder / "model",
-                to=args.to,
-                name=name,
-                half=args.to == "mace" and graph.data_type in ("fp16_fp32", "fp16_fp16"),
-                shapes=shapes,
-                outputs=tuple(port.name for port in graph.outputs),
-                weights=found[1] if len(found) > 1 else None,
-                trust=args.trust,
-            )
-        )
-    return DeployResult(args.config, results, deployment.notes)
-
-
-def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
-
-
-def _found(config: Path, name: str, checksum: str, folder: Path) -> Path:
-    """A file that a deployment file names, checked; one at a URL is fetched into ``folder``."""
-    from mace_cl.deploy import verified
-
-    if re.match(r"https?://", name):
-        path = folder / (re.sub(r"[^\w.-]", "_", name.rstrip("/").rpartition("/")[2]) or "model")
-        if not (path.is_file() and checksum):
-            _fetch(name, path)
-        return verified(path, checksum)
-    path = config.parent / name
-    return verified(path if path.is_file() else Path(name), checksum)
-
-
-def _fetch(url: str, path: Path) -> None:
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            data = answer.read(_MAX_FETCH + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise InputError(f"{url}: can't be fetched ({reason}); get it by other means and name the file") from error
-    if len(data) > _MAX_FETCH:
-        raise InputError(f"{url}: has more than {_MAX_FETCH} bytes; get it by other means and name the file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, [data])
 
 
 def _onnx(args: ConvertArgs, model: Any, stem: str, source: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from mace_cl.errors import InputError, StorageError
 from mace_cl.schedule import ITEM_BYTES
+from mace_cl.tools.layouts import turned
 from mace_cl.tools.tensors import describe, random_inputs
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MaceRunArgs", "MaceRunResult", "Named", "run"]
 
-_NHWC_TO_NCHW, _NCHW_TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _POINTWISE = (
     (112, 32, 16), (112, 16, 96), (56, 96, 24), (56, 24, 144), (56, 144, 24), (28, 144, 32), (28, 32, 192),
     (28, 192, 32),
@@ -51,9 +51,11 @@ class MaceRunArgs:
     ``weights`` is the model's second file, where it has one: MACE's .data, Caffe's .caffemodel.  ``inputs`` and
     ``outputs`` are the model's own where none are given.  The file of an input or output is ``input_file`` or
     ``output_file``, an underscore, and its name with ``_`` for all but letters and digits: row-major elements, 32 bits
-    each, little-endian.  Without ``input_file``, inputs are seeded random numbers.  ``program`` is the compiled
-    program.  ``rounds`` runs follow the first; ``profile`` times the operations besides.  The rest is as for
-    `mace_cl.Runtime`.
+    each, little-endian.  Without ``input_file``, inputs are seeded random numbers.  With ``input_dir``, each of its
+    files whose name begins with the first input's is a sample: the other inputs' files have the same ending, and the
+    outputs are written into ``output_dir``, made where it is missing, with that ending too.  ``program`` is the
+    compiled program.  ``rounds`` runs follow the first, of each sample; ``profile`` times the operations besides.  The
+    rest is as for `mace_cl.Runtime`.
     """
 
     model: Path
@@ -62,11 +64,14 @@ class MaceRunArgs:
     outputs: tuple[Named, ...] = ()
     input_file: str = ""
     output_file: str = ""
+    input_dir: Path | None = None
+    output_dir: Path = Path("output")
     program: Path | None = None
     rounds: int = 1
     profile: bool = False
     device: str | None = None
     runtime: str | None = None
+    exact: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,15 @@ def run(args: MaceRunArgs) -> MaceRunResult:
         begin = time.perf_counter()
         with _started(args, model) as runtime:
             init = time.perf_counter() - begin
-            arrays, sources = _inputs(args, runtime)
-            warmup, outputs = _timed(runtime, arrays)
-            seconds = []
-            for _ in range(args.rounds):
-                spent, outputs = _timed(runtime, arrays)
-                seconds.append(spent)
+            warmup, seconds, written = 0.0, [], []
+            for sample in _samples(args, runtime):
+                arrays, sources = _inputs(args, runtime, sample)
+                first, outputs = _timed(runtime, arrays)
+                warmup = warmup or first
+                for _ in range(args.rounds):
+                    spent, outputs = _timed(runtime, arrays)
+                    seconds.append(spent)
+                written += _written(args, outputs, sample)
             runs = [runtime.profile(arrays) for _ in range(_PROFILED)] if args.profile else []
             found = operations(runtime.schedule, runs) if runs else ()
             return MaceRunResult(
@@ -122,7 +130,7 @@ def run(args: MaceRunArgs) -> MaceRunResult:
                 run_average=sum(seconds) / len(seconds) * 1e3 if seconds else -1.0,
                 decision=runtime.decision.sentence,
                 inputs=sources,
-                written=_written(args, outputs),
+                written=tuple(written),
                 operations=found,
             )
 
@@ -131,14 +139,17 @@ def _started(args: MaceRunArgs, model: Path) -> Runtime:
     """The model as it is, which any compiled program of it fits, or cut at the outputs where they are not its own."""
     from mace_cl.engine import Runtime
 
-    runtime = Runtime(model, program=args.program, device=args.device, runtime=args.runtime)
+    how: dict[str, Any] = {
+        "program": args.program, "device": args.device, "runtime": args.runtime, "exact": args.exact
+    }  # fmt: skip
+    runtime = Runtime(model, **how)
     wanted = [one.name for one in args.outputs]
     if not wanted or (runtime.symbolic and not runtime.buckets):
         return runtime
     if set(wanted) <= {port.name for port in runtime.outputs}:
         return runtime
     runtime.close()
-    return Runtime(model, program=args.program, device=args.device, runtime=args.runtime, outputs=wanted)
+    return Runtime(model, outputs=wanted, **how)
 
 
 @contextmanager
@@ -166,8 +177,27 @@ def _timed(runtime: Runtime, arrays: Mapping[str, NDArray[Any]]) -> tuple[float,
     return time.perf_counter() - before, outputs
 
 
-def _file(prefix: str, name: str) -> Path:
-    return Path(f"{prefix}_{re.sub('[^0-9A-Za-z]', '_', name)}")
+def _clean(name: str) -> str:
+    return re.sub("[^0-9A-Za-z]", "_", name)
+
+
+def _samples(args: MaceRunArgs, runtime: Runtime) -> list[str]:
+    """The endings of the samples' files in ``input_dir``; one empty one without that."""
+    if args.input_dir is None:
+        return [""]
+    first = _clean((args.inputs or runtime.symbolic or runtime.inputs)[0].name)
+    try:
+        names = sorted(path.name for path in args.input_dir.iterdir() if path.is_file())
+    except OSError as error:
+        raise InputError(f"--input_dir={args.input_dir}: can't be read ({error.strerror}); check the path") from error
+    found = [name[len(first) :] for name in names if name.startswith(first)]
+    if not found:
+        raise InputError(f"--input_dir={args.input_dir}: no file's name begins with that of the input, {first}")
+    return found
+
+
+def _place(prefix: str, name: str) -> Path:
+    return Path(f"{prefix}_{_clean(name)}")
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -175,7 +205,7 @@ def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype("<f4" if dtype.kind == "f" else "<i4")
 
 
-def _inputs(args: MaceRunArgs, runtime: Runtime) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _inputs(args: MaceRunArgs, runtime: Runtime, sample: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Arrays as the model takes them, and where each comes from."""
     ports = {port.name: port for port in (runtime.symbolic or runtime.inputs)}
     named = {one.name: one for one in args.inputs} or {name: Named(name) for name in ports}
@@ -193,15 +223,15 @@ def _inputs(args: MaceRunArgs, runtime: Runtime) -> tuple[dict[str, NDArray[Any]
         if shape is None:
             raise InputError(f"{args.model}: the shape of the input {name!r} is open; give it with --input_shape")
         dtype = np.dtype(port.dtype)
-        if args.input_file:
-            path = _file(args.input_file, name)
+        if args.input_file or args.input_dir:
+            path = args.input_dir / f"{_clean(name)}{sample}" if args.input_dir else _place(args.input_file, name)
             array = _read(path, shape, _stored(dtype), name)
             sources[name] = str(path)
         else:
             array = random_inputs([_Shaped(name, port.dtype, shape)], 0)[name]  # type: ignore[list-item]
             sources[name] = "random, seed 0"
-        turned = _turned(array, declared, f"the input {name!r}", "--input_shape")
-        arrays[name] = np.ascontiguousarray(turned, dtype)
+        fitting = turned(array, declared, f"the input {name!r}", "--input_shape")
+        arrays[name] = np.ascontiguousarray(fitting, dtype)
     return arrays, sources
 
 
@@ -229,29 +259,9 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -
         raise InputError(f"{path}: can't be read ({error.strerror}); check its permissions") from error
 
 
-def _turned(array: NDArray[Any], wanted: Sequence[object], what: str, flag: str) -> NDArray[Any]:
-    """The array as it is where its shape fits ``wanted``, else with its channels moved.
-
-    Raises:
-        InputError: it fits neither way.
-    """
-
-    def fits(shape: Sequence[int]) -> bool:
-        return len(shape) == len(wanted) and all(
-            size == want or not isinstance(want, int) for size, want in zip(shape, wanted, strict=True)
-        )
-
-    if fits(array.shape):
-        return array
-    for order in (_NHWC_TO_NCHW, _NCHW_TO_NHWC) if array.ndim == 4 else ():
-        if fits([array.shape[axis] for axis in order]):
-            return array.transpose(order)
-    raise InputError(f"{flag}: {list(array.shape)} does not fit {what}, which has {list(wanted)} in this model")
-
-
-def _written(args: MaceRunArgs, outputs: Mapping[str, NDArray[Any]]) -> tuple[Path, ...]:
-    if not args.output_file:
-        return ()
+def _written(args: MaceRunArgs, outputs: Mapping[str, NDArray[Any]], sample: str) -> list[Path]:
+    if not args.output_file and args.input_dir is None:
+        return []
     written = []
     for one in args.outputs or [Named(name) for name in outputs]:
         name, shape = one.name, one.shape
@@ -260,18 +270,19 @@ def _written(args: MaceRunArgs, outputs: Mapping[str, NDArray[Any]]) -> tuple[Pa
         array = outputs[name]
         if array.dtype.kind not in "fiub":
             raise InputError(f"{args.model}: raw files can't hold the output {name!r} of {array.dtype}")
-        turned = (
-            array if shape is None else _turned(array, shape, f"the output {name!r} as asked for", "--output_shape")
-        )
-        path = _file(args.output_file, name)
+        if shape is not None:
+            array = turned(array, shape, f"the output {name!r} as asked for", "--output_shape")
+        path = args.output_dir / f"{_clean(name)}{sample}" if args.input_dir else _place(args.output_file, name)
         try:
-            np.ascontiguousarray(turned, _stored(array.dtype)).tofile(path)
+            if args.input_dir:
+                args.output_dir.mkdir(parents=True, exist_ok=True)
+            np.ascontiguousarray(array, _stored(array.dtype)).tofile(path)
         except OSError as error:
             raise StorageError(
                 f"{path}: could not be written ({error.strerror or error}); choose a place with room and permission"
             ) from error
         written.append(path)
-    return tuple(written)
+    return written
 
 
 def _capability() -> float:

@@ -29,23 +29,27 @@ _QUANTISED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QL
 
 @dataclass(frozen=True)
 class ValidateArgs:
-    """What to compare on which inputs: the .npy and .npz files of ``data``, in order, or seeded random numbers.
+    """What to compare on which inputs: the .npy and .npz files of ``data``, in order (or that one file), or seeded
+    random numbers.  ``expected`` are the outputs to expect of a single sample, in place of ONNX Runtime's.
 
-    ``threshold`` of None is MACE's.  ``save`` gets the inputs of a failure as .npz.  The rest is as for
-    `mace_cl.Runtime`.
+    ``threshold`` of None is that of ``thresholds``, which have the keys of `THRESHOLDS`.  ``save`` gets the inputs of a
+    failure as .npz.  The rest is as for `mace_cl.Runtime`.
     """
 
     model: Path
     program: Path | None = None
     data: Path | None = None
+    expected: Arrays | None = field(default=None, repr=False, compare=False)
     seed: int = 0
     threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=lambda: THRESHOLDS)
     save: Path = Path("validate-inputs.npz")
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     device: str | None = None
     runtime: str | None = None
     provider: str | None = None
+    exact: bool | None = None
     store: bool | None = None
     jobs: int | None = None
     trust: bool | None = None
@@ -132,7 +136,7 @@ def run(args: ValidateArgs) -> ValidateResult:
     device = find(Settings.load(device=args.device).device, alone=True)
     quantised = any(node.op_type in _QUANTISED for node in graph)
     kind = "quantised" if quantised else "cpu" if device.kind == "cpu" or args.runtime == "cpu" else "gpu"
-    threshold = THRESHOLDS[kind] if args.threshold is None else args.threshold
+    threshold = args.thresholds[kind] if args.threshold is None else args.threshold
     with Runtime(
         args.model, program=args.program, shapes=args.shapes or None, outputs=args.outputs, **_options(args, device)
     ) as runtime:
@@ -142,7 +146,8 @@ def run(args: ValidateArgs) -> ValidateResult:
         if args.data is None:
             samples = [tensors.random_inputs(ports, args.seed)]
         else:
-            files = sorted(path for path in args.data.glob("*") if path.suffix in (".npy", ".npz"))
+            found_files = [args.data] if args.data.is_file() else sorted(args.data.glob("*"))
+            files = [path for path in found_files if path.suffix in (".npy", ".npz")]
             samples = [tensors.read_inputs([str(path)], ports, Preprocessing())[0] for path in files]
         if not samples:
             raise InputError(f"{args.data}: no .npy or .npz files; give a directory with one for each sample")
@@ -166,12 +171,14 @@ def run(args: ValidateArgs) -> ValidateResult:
 def _options(args: ValidateArgs, device: Device) -> dict[str, Any]:
     return {
         "device": device, "runtime": args.runtime, "provider": args.provider, "store": args.store, "jobs": args.jobs,
-        "trust": args.trust, "progress": args.progress,
+        "exact": args.exact, "trust": args.trust, "progress": args.progress,
     }  # fmt: skip
 
 
 def _compared(args: ValidateArgs, outputs: Sequence[str], sample: Arrays, device: Device) -> list[Agreement]:
-    ours, reference = _ours(args, outputs, sample, device), _reference(args, outputs, sample)
+    ours, reference = _ours(args, outputs, sample, device), args.expected
+    if reference is None or outputs != args.outputs:
+        reference = _reference(args, outputs, sample)
     return [agreement(name, ours[name], reference[name]) for name in reference if reference[name].dtype.kind in "fiub"]
 
 

@@ -1,0 +1,1 @@
+"""MACE's deployment and device files: reading them, and what each key does here."""
