@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from mace_cl.program.format import Opened, is_program, write
 from mace_cl.program.policy import Decision, open_trusted
 from mace_cl.program.program import ModelIdentity, Pairs, Target
 from mace_cl.program.proofs import proof
+from mace_cl.record import record
 from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
 from mace_cl.schedule import Place, Port, Schedule, places
@@ -400,7 +401,7 @@ def tune_model(
     return summary
 
 
-@dataclass(frozen=True)
+@record
 class Compiled:
     """What was made for one device, and the seconds that it took, the self-check included."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mace_cl.errors import DeviceError, HostError, MaceClError
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target, Unit
+from mace_cl.record import record
 from mace_cl.request import Request
 from mace_cl.runtime.build import build_source, load_units
 from mace_cl.runtime.executor import Executor
@@ -92,7 +93,7 @@ def prove(request: Request, opened: Opened, number: int, weights: memoryview | N
         child.kill()
 
 
-@dataclass(frozen=True)
+@record
 class Checked:
     """An executor, its part with golden values and safe kernels, and a sentence on what was wrong, if anything."""
 

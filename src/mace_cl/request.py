@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mace_cl.program.bucket import Bucket, Input
 from mace_cl.program.format import Opened
 from mace_cl.program.program import ModelIdentity, Pairs
 from mace_cl.program.proofs import Proofs
+from mace_cl.record import record
 from mace_cl.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Clock:
         self._last = now
 
 
-@dataclass(frozen=True)
+@record
 class Request:
     """What is wanted: a model (None when only a program was given) on a device, with options.
 

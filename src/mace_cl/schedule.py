@@ -7,8 +7,10 @@ are in bytes.  Every kernel argument is a buffer; shapes and strides are constan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
+
+from mace_cl.record import record
 
 __all__ = [
     "ALIGNMENT",
@@ -51,7 +53,7 @@ ITEM_BYTES = {
 Size3 = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@record
 class Slot:
     """A byte range of the arena (``space="arena"``) or of the constants (``space="constants"``)."""
 
@@ -60,7 +62,7 @@ class Slot:
     size: int
 
 
-@dataclass(frozen=True)
+@record
 class Port:
     """An input or output of the model or of a host step: row-major, at ``slot``.
 
@@ -79,7 +81,7 @@ class Port:
         return f"{self.name!r} {self.dtype} {shape}"
 
 
-@dataclass(frozen=True)
+@record
 class Kernel:
     """One ``__kernel`` function: its entry name, OpenCL C source, family and chosen parameters."""
 
@@ -89,7 +91,7 @@ class Kernel:
     parameters: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True)
+@record
 class Launch:
     """One enqueue: ``kernels[kernel]`` over ``global_size`` with ``args`` in order.
 
@@ -104,7 +106,7 @@ class Launch:
     flops: int = 0
 
 
-@dataclass(frozen=True)
+@record
 class HostStep:
     """A part of the model that ONNX Runtime's ``provider`` runs, before the launch of index ``at``.
 
@@ -122,7 +124,7 @@ class HostStep:
     node: str
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """A node of the model after constants were folded; ``reason`` says why it is on the host, if it is."""
 
@@ -131,7 +133,7 @@ class Node:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Schedule:
     """Everything that a run needs besides the device's own binary code and the constants' bytes."""
 
@@ -207,7 +209,7 @@ class Schedule:
             raise ValueError(f"no host step makes the outputs {absent}")
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """Where a node of the model runs.
 

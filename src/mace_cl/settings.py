@@ -26,11 +26,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from mace_cl.errors import SettingsError
+from mace_cl.record import record
 
 __all__ = ["RUNTIMES", "STORE_BUDGET", "Settings", "environment"]
 
@@ -44,7 +45,7 @@ provider takes on the provider, the rest as with the first."""
 _MOST_JOBS = 4
 
 
-@dataclass(frozen=True)
+@record
 class Settings:
     """What a caller may choose about a run that is not part of the model.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from mace_cl.device.signature import Signature
+from mace_cl.record import record
 
 if TYPE_CHECKING:
     import pyopencl
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Device"]
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """An OpenCL device, or a driver that could not be used and the ``reason`` why.
 

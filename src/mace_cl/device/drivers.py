@@ -15,9 +15,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mace_cl.record import record
 
 if TYPE_CHECKING:
     import pyopencl
@@ -45,7 +47,7 @@ class DriverError(Exception):
     """A driver's library can't be opened, or is no OpenCL driver; never leaves this package."""
 
 
-@dataclass(frozen=True)
+@record
 class Driver:
     """A driver's library and what is known of its runtime before loading: ``intel``, ``pocl`` or ``""``.
 

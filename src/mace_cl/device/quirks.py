@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mace_cl.record import record
 
 if TYPE_CHECKING:
     from mace_cl.device.device import Device
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["QUIRKS", "Quirk", "block_for", "quirk_for", "quirk_of"]
 
 
-@dataclass(frozen=True)
+@record
 class Quirk:
     """How to treat the devices of one ``runtime`` (its short name, or that up to a dash).
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
+
+from mace_cl.record import record
 
 __all__ = ["Signature"]
 
 
-@dataclass(frozen=True)
+@record
 class Signature:
     """The identity of a device as its driver states it (``clGetDeviceInfo``, ``clGetPlatformInfo``).
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.errors import InputError
+from mace_cl.record import record
 from mace_cl.schedule import ITEM_BYTES, Port
 
 __all__ = ["MOST_VALUES", "Bucket", "Input", "Value", "bucket_of", "is_array", "usual"]
@@ -29,7 +29,7 @@ def is_array(dtype: str) -> bool:
     return dtype in ITEM_BYTES or dtype == "string"
 
 
-@dataclass(frozen=True)
+@record
 class Input:
     """An input as the model declares it: a size of None is symbolic, a shape of None is of any rank.
 
@@ -71,7 +71,7 @@ def _is_plain(dtype: str) -> bool:
     return dtype in ITEM_BYTES and dtype != "bfloat16"
 
 
-@dataclass(frozen=True)
+@record
 class Value:
     """The value of a parameter: ``data`` are its elements, row-major and little-endian."""
 
@@ -101,7 +101,7 @@ class Value:
         return f"{self.name}={self.array.tolist()}".replace(" ", "")
 
 
-@dataclass(frozen=True)
+@record
 class Bucket:
     """What a part was compiled for: the inputs' shapes, and the parameters' values; both by name, in its order."""
 

@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from mace_cl.program.cipher import NONCE_BYTES, TAG_BYTES, Cipher, Key
 from mace_cl.program.manifest import FEATURES, KINDS, from_manifest, to_manifest
 from mace_cl.program.program import Program
 from mace_cl.program.recognise import looks_like
+from mace_cl.record import record
 
 __all__ = [
     "MAGIC",
@@ -81,7 +82,7 @@ class _Header(NamedTuple):
 _HEADER = struct.Struct("<8sIIQIIQI16sI")
 
 
-@dataclass(frozen=True)
+@record
 class Scanned:
     """A program file whose head was checked: header, text, manifest, kernel sources, zeros between sections.
 
@@ -167,7 +168,7 @@ class Scanned:
             raise _damaged(self.name, section.offset, what)
 
 
-@dataclass(frozen=True)
+@record
 class Opened(Scanned):
     """A scanned file and the program in it.
 

@@ -32,7 +32,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +49,7 @@ from mace_cl.program.bucket import Bucket
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, open_program
 from mace_cl.program.program import Pairs, Program
+from mace_cl.record import record
 
 __all__ = [
     "COPIED",
@@ -72,7 +72,7 @@ COPIED = frozenset({"driver-refused", "driver-died"})
 _KEPT = 3
 
 
-@dataclass(frozen=True)
+@record
 class Decision:
     """What to do with a program file: ``code`` for machines, ``sentence`` for people.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mace_cl.device.signature import Signature
 from mace_cl.program.bucket import Bucket, Input, Value
+from mace_cl.record import record
 from mace_cl.schedule import Schedule
 
 __all__ = ["MAX_ARENA_BYTES", "ModelIdentity", "Program", "Target", "Unit"]
@@ -16,7 +15,7 @@ MAX_ARENA_BYTES = 1 << 40
 """A program that asks for a larger arena is not believed."""
 
 
-@dataclass(frozen=True)
+@record
 class ModelIdentity:
     """The source model: a name for people and the SHA-256 of its bytes, hexadecimal."""
 
@@ -24,7 +23,7 @@ class ModelIdentity:
     sha256: str
 
 
-@dataclass(frozen=True)
+@record
 class Unit:
     """One OpenCL program object: which of the schedule's kernels it holds, and the driver's binary of it.
 
@@ -37,7 +36,7 @@ class Unit:
     safe: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """The part of a program that is for one device and bucket: its schedule, binaries and prepacked weights.
 
@@ -90,7 +89,7 @@ class Target:
             raise ValueError(f"{self.constants.nbytes} bytes of constants, not {schedule.constant_bytes}")
 
 
-@dataclass(frozen=True)
+@record
 class Program:
     """What a compiled-program file holds; ``mace_cl.program.format`` writes and reads it.
 

@@ -14,13 +14,13 @@ import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from mace_cl.device.signature import Signature
 from mace_cl.program.bucket import Bucket
 from mace_cl.program.format import Opened
 from mace_cl.program.program import Target
+from mace_cl.record import record
 
 __all__ = ["MOST", "Proofs", "proof", "proof_of", "use"]
 
@@ -53,7 +53,7 @@ def _name(binaries: Iterable[str], device: Signature) -> str:
     return hashlib.sha256("\n".join([*binaries, device.digest()]).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@record
 class Proofs:
     """The proofs in the store at ``directory``; None remembers nothing."""
 

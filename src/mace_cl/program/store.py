@@ -13,12 +13,13 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mace_cl.errors import MaceClError, StorageError
 from mace_cl.program.format import scan
 from mace_cl.program.program import Pairs
+from mace_cl.record import record
 
 __all__ = ["Entry", "Store", "Swept"]
 
@@ -30,7 +31,7 @@ _TEMPORARY = r"\.mace-cl-[0-9]+-[0-9a-f]+\.tmp"
 _STALE_SECONDS = 3600.0
 
 
-@dataclass(frozen=True)
+@record
 class Entry:
     """One file of the store.
 
@@ -50,7 +51,7 @@ class Entry:
     problem: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Swept:
     """What was removed, the bytes that gave, and the bytes that programs still take."""
 
@@ -59,7 +60,7 @@ class Swept:
     left: int
 
 
-@dataclass(frozen=True)
+@record
 class Store:
     """One file for each model, set of options and engine, named by their digest.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +90,8 @@ def load_units(
     with _quiet():
         if not together:
             return [(unit.kernels, load(unit)) for unit in units]
+        from concurrent.futures import ThreadPoolExecutor  # a start with one unit does without
+
         with ThreadPoolExecutor(len(units)) as pool:
             return list(zip([unit.kernels for unit in units], pool.map(load, units), strict=True))
 

@@ -5,7 +5,6 @@ ONNX Runtime is imported where a schedule has such parts, and nowhere else.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -43,6 +42,12 @@ def onnxruntime_module() -> Any:
     return onnxruntime
 
 
+def _installed() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("onnxruntime") is not None
+
+
 def require(providers: Iterable[str], nodes: Iterable[Node] = ()) -> None:
     """Make sure that ONNX Runtime is there, with these providers.
 
@@ -52,7 +57,7 @@ def require(providers: Iterable[str], nodes: Iterable[Node] = ()) -> None:
     wanted = sorted(set(providers))
     if not wanted:
         return
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not _installed():
         needed = _listed([node for node in nodes if node.reason])
         raise HostError(
             f"onnxruntime is not installed; it runs on the host what OpenCL lacks: {needed}. "
@@ -110,7 +115,7 @@ def inferred(model: bytes, constants: Mapping[str, NDArray[Any]]) -> dict[str, t
 
     Types are NumPy's names, ``""`` where there is none; a shape that is not static is None.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
+    if not _installed():
         return {}
     options = _options()
     options.graph_optimization_level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
