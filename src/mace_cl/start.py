@@ -48,6 +48,9 @@ __all__ = ["foresee", "open_inputs", "renew", "seek", "start"]
 
 logger = logging.getLogger("mace_cl")
 
+_STAGES = ("read", "optimise", "plan")
+"""The stages that `mace_cl.compiler.prepare` reports, in order."""
+
 
 def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
     """What `start` would find and decide, without running or changing anything.
@@ -305,7 +308,6 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
     assert request.identity is not None
     _say(decision)
     prepared = _prepared(request)
-    request.clock.mark("prepare")
     if decision.code == "no-weights" and isinstance(found, Opened):
         executor, decision = _with_weights(request, found, prepared.schedule, prepared.constants, decision)
         if executor is not None:
@@ -325,9 +327,17 @@ def _prepared(request: Request) -> Prepared:
     from mace_cl import compiler
 
     assert request.model is not None
-    bucket = request.bucket
+    bucket, clock = request.bucket, request.clock
+    clock.mark("compiler")  # which is imported here
+
+    def report(what: str, done: int, total: int) -> None:
+        if done:
+            clock.mark(_STAGES[done - 1])
+        if request.progress is not None:
+            request.progress(what, done, total)
+
     return compiler.prepare(
-        request.model, request.device, request.shapes if bucket is None else dict(bucket.shapes), request.progress,
+        request.model, request.device, request.shapes if bucket is None else dict(bucket.shapes), report,
         outputs=request.outputs, values={value.name: value.array for value in bucket.values} if bucket else None,
         runtime=request.settings.runtime, provider=request.settings.provider, trust=request.settings.trust,
         choices=compiler.choices_for(request.device, request.settings),

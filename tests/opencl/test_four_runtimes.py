@@ -79,7 +79,7 @@ def test_one_file_serves_four_runtimes(make: Any, runtimes: tuple[str, ...], tmp
         found = run(runtime, program)
         assert found["decision"]["code"] == "hit"
         assert found["device"]["runtime"] == runtime
-        assert not {"compile", "proof", "prepare"} & set(found["timings"])
+        assert not {"compile", "proof", "read", "plan"} & set(found["timings"])
         print(f"{make.__name__} on {runtime}: warm in {sum(found['timings'].values()):.2f} s")
     assert program.read_bytes() == whole
     targets = answer("inspect", program)["targets"]

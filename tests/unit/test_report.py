@@ -109,6 +109,8 @@ def test_notes_are_those_that_apply() -> None:
     assert all("Intel's runtime" in one for one in intel)
     mali = Facts(device(runtime="mali", kind="gpu", extensions=("cl_khr_fp64",)))
     assert notes(mali) == ()
+    bound = replace(Facts(device(runtime="pocl-3.1", extensions=("cl_khr_fp64",))), part_of_cores=True)
+    assert len(notes(bound)) == len(notes(replace(bound, part_of_cores=False))) + 1
     for changed in ({"hosted": 1}, {"differs": True}, {"unproven": True}, {"safe": True}):
         assert len(notes(replace(mali, **changed))) == 1, changed
 

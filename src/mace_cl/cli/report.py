@@ -48,7 +48,8 @@ def _run(options: argparse.Namespace) -> None:
             report.ReportArgs(
                 options.model, options.output, options.pdf, options.program, options.runs, device=options.device,
                 shapes=shapes(options.shape), outputs=options.outputs, runtime=options.runtime,
-                provider=options.provider, store=options.store, jobs=options.jobs, progress=progress,
+                provider=options.provider, store=options.store, jobs=options.jobs, trust=options.trust,
+                progress=progress,
             )
         )  # fmt: skip
     if options.json:

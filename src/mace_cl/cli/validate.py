@@ -40,6 +40,7 @@ def add_to(verbs: Verbs) -> None:
         "--save", type=Path, default=Path("validate-inputs.npz"), metavar="FILE",
         help="inputs that fail, default: %(default)s",
     )  # fmt: skip
+    parser.add_argument("--program", type=Path, metavar="FILE", help="compiled program to use and, if need be, write")
     add_device(parser)
     add_compile_options(parser)
     add_json(parser)
@@ -57,10 +58,10 @@ def _run(options: argparse.Namespace) -> None:
     with Steps(options.quiet) as progress:
         result = tool.run(
             tool.ValidateArgs(
-                model=options.model, data=options.data, seed=options.seed, threshold=options.threshold,
-                save=options.save, shapes=shapes(options.shape), outputs=options.outputs, device=options.device,
-                runtime=options.runtime, provider=options.provider, store=options.store, jobs=options.jobs,
-                trust=options.trust, progress=progress,
+                model=options.model, program=options.program, data=options.data, seed=options.seed,
+                threshold=options.threshold, save=options.save, shapes=shapes(options.shape), outputs=options.outputs,
+                device=options.device, runtime=options.runtime, provider=options.provider, store=options.store,
+                jobs=options.jobs, trust=options.trust, progress=progress,
             )
         )  # fmt: skip
     if options.json:

@@ -26,7 +26,8 @@ class Facts:
 
     ``hosted`` counts the nodes that the host runs; ``spread`` is p99 over p50 of the latency; ``differs`` tells that
     the outputs are not bit for bit ONNX Runtime's, ``unproven`` that a first start tried the file in a child process,
-    ``safe`` that kernels are built without the compiler's optimisations.
+    ``safe`` that kernels are built without the compiler's optimisations, ``part_of_cores`` that this process may not
+    use all of the machine's.
     """
 
     device: Device
@@ -35,6 +36,7 @@ class Facts:
     differs: bool = False
     unproven: bool = False
     safe: bool = False
+    part_of_cores: bool = False
 
 
 NOTES: tuple[tuple[Callable[[Facts], bool], Note], ...] = (
@@ -78,6 +80,15 @@ NOTES: tuple[tuple[Callable[[Facts], bool], Note], ...] = (
             "kernels are 8 wide there, as its compiler crashes on some that are 16 wide",
             "`apt install pocl-opencl-icd`, or `conda install -c conda-forge pocl`, brings a newer one; Intel's "
             'runtime is `pip install "mace-cl[intel]"`',
+        ),
+    ),
+    (
+        lambda facts: facts.part_of_cores and facts.device.runtime.startswith("pocl"),
+        Note(
+            "latency on PoCL doubles for seconds at a time",
+            "its threads share a core, where the system's scheduler put them; as this process may use only a part of "
+            "the cores, mace-cl does not bind them",
+            "give the process all cores, or bind the threads yourself: `POCL_AFFINITY=1`",
         ),
     ),
     (

@@ -57,8 +57,9 @@ caption{text-align:left;color:var(--soft);padding-bottom:.35rem}
 td,th{padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap;
 vertical-align:top}
 thead th{color:var(--soft);font-weight:600}
-td.text,th.text{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:5rem}
-tbody th.text{font-weight:400;overflow-wrap:normal;max-width:22rem}
+tbody th{font-weight:400}
+td.text,th.text{text-align:left;white-space:normal;min-width:5rem}
+.long{overflow-wrap:anywhere;min-width:11rem}
 figure{margin:1rem 0}
 figcaption{font-size:.875rem;max-width:46rem;margin-bottom:-.5rem}
 svg{display:block;width:100%;min-width:42rem;height:auto}
@@ -77,8 +78,11 @@ body{font-size:10.5pt}nav{display:none}header{padding-top:0}
 header,main,footer{max-width:none;padding-left:0;padding-right:0}
 section{padding:1rem 0}.scroll{overflow:visible}svg{min-width:0}
 figure,.cards,.note,tr{break-inside:avoid}h2,h3{break-after:avoid}
-td,th{white-space:normal;font-size:8pt}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+@page{margin:14mm}td,th{white-space:normal;font-size:8pt}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
+
+_LONG = 24
+"""Letters in a row, after which a word in a table may be broken."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], text: 
     def cells(row: Sequence[str]) -> str:
         made = []
         for index, cell in enumerate(row):
-            kind = ' class="text"' if index in text else ""
+            long = " long" if max(map(len, cell.split()), default=0) > _LONG else ""
+            kind = f' class="text{long}"' if index in text else ""
             tag, scope = ("td", "") if index else ("th", ' scope="row"')
             made.append(f"<{tag}{scope}{kind}>{escape(cell)}</{tag}>")
         return "".join(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import tempfile
@@ -62,6 +63,7 @@ class ReportArgs:
     provider: str | None = None
     store: bool | None = None
     jobs: int | None = None
+    trust: bool | None = None
     progress: Progress | None = None
 
 
@@ -122,8 +124,8 @@ class ReportResult:
 def run(args: ReportArgs) -> ReportResult:
     """Make, start, measure and compare; then write the page, and print it if ``pdf`` is set.
 
-    Nothing but the page, ``program`` where it did not exist, and the inputs of a comparison that failed
-    (beside the page) is written; kernels are compiled for the measure though the store may have them.
+    Kernels are compiled for the measure though the store may have them.  Besides the page, ``program`` is written
+    where it does not exist, and beside the page the inputs of a comparison that failed.
 
     Raises:
         InputError: an argument does not fit, or ``program`` is of another model or of other options.
@@ -207,6 +209,7 @@ class _Report:
             hosted=sum(one.on == "host" for one in places),
             spread=measured.latency.p99 / (measured.latency.p50 or 1.0),
             differs=accuracy is not None and any(one.maximum > 0 for one in accuracy.outputs),
+            part_of_cores=hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) != os.cpu_count(),
             unproven=first is not None and "proof" in first.steps,
             safe="safe kernels" in dict(seen.targets[target].provenance),
         )
@@ -244,17 +247,21 @@ class _Report:
             raise InputError(f"{program}: holds no weights, so it can't be started alone; compile it with --bake")
 
     def _cold(self, program: Path) -> Start:
+        self._report("cold start", 0, 1)
+        arguments = ["--program", str(program), *self._graph_options()]
+        return self._start("compile and first run, with empty caches", self._args.model, arguments)[0]
+
+    def _graph_options(self) -> list[str]:
+        """The options that go with the model."""
         args = self._args
-        arguments = ["--program", str(program)]
-        for name, shape in args.shapes.items():
-            arguments += ["--shape", f"{name}={','.join(map(str, shape))}"]
+        options = [
+            word for name, shape in args.shapes.items() for word in ("--shape", f"{name}={','.join(map(str, shape))}")
+        ]
         for option, value in (
             ("--outputs", ",".join(args.outputs)), ("--runtime", args.runtime), ("--provider", args.provider),
         ):  # fmt: skip
-            arguments += [option, value] if value else []
-        self._report("cold start", 0, 1)
-        found, _ = self._start("compile and first run, with empty caches", args.model, arguments)
-        return found
+            options += [option, value] if value else []
+        return [*options, "--trust"] if args.trust else options
 
     def _cold_of_a_program(self, opened: Opened, seen: Inspection) -> Start | None:
         """A start from the sources inside, as under a driver that the file has never met."""
@@ -332,12 +339,13 @@ class _Report:
         asked = validate.ValidateArgs(
             args.model, program=self._program, save=saved, shapes=args.shapes, outputs=args.outputs,
             device=args.device, runtime=args.runtime, provider=args.provider, store=args.store, jobs=args.jobs,
-            progress=args.progress,
+            trust=args.trust, progress=args.progress,
         )  # fmt: skip
         self._report("comparing with ONNX Runtime", 0, 1)
         try:
             return self._timed(
-                "compare with ONNX Runtime", ("validate", self._name), lambda: validate.run(asked),
+                "compare with ONNX Runtime",
+                ("validate", self._name, "--program", self._shown, *self._graph_options()), lambda: validate.run(asked),
                 lambda found: "passed" if found.passed else f"failed; the inputs are in {saved.name}",
             )  # fmt: skip
         except (HostError, InputError) as error:
@@ -367,7 +375,9 @@ class _Report:
 
         self._report("counting nodes over the passes", 0, 1)
         try:
-            model = through(load(self._args.model, self._args.shapes or None, self._args.outputs), SIMPLIFYING)
+            args = self._args
+            graph = load(args.model, args.shapes or None, args.outputs, trust=bool(args.trust))
+            model = through(graph, SIMPLIFYING)
             if add_types(model, inferred):
                 model = through(model, SIMPLIFYING)
             through(model, (PlacePass(hosts), *PASSES))

@@ -35,7 +35,7 @@ __all__ = ["page"]
 _STAGES: dict[str, tuple[str, ...]] = {
     "Python and imports": ("interpreter", "command line", "imports", "pyopencl", "settings", "input files"),
     "device": ("driver scan", "device", "context"),
-    "model to plan": ("identity", "prepare"),
+    "model to plan": ("identity", "compiler", "read", "optimise", "plan"),
     "kernels compiled": ("compile",),
     "checked and saved": ("proof", "self-check", "save"),
     "program loaded": ("program file", "checksums", "load", "set-up"),
@@ -138,13 +138,13 @@ def _program(result: ReportResult) -> list[str]:
         (
             f"{number}{', used here' if number == result.target + 1 else ''}", one.signature.device,
             one.signature.driver, one.signature.digest()[:12], one.bucket or "fixed shapes",
-            str(len(one.kernels)), f"{one.units_with_binary} of {one.units}", size(one.binary_bytes),
+            str(len(one.kernels)), f"{one.units_with_binary} of {one.units}, {size(one.binary_bytes)}",
             size(one.constant_bytes) + (" inside" if one.constants_inside else " not inside"), size(one.arena_bytes),
         )
         for number, one in enumerate(seen.targets, 1)
     ]  # fmt: skip
     head = (
-        "part", "device", "driver", "fingerprint", "compiled for", "kernels", "binaries", "size of them", "weights",
+        "part", "device", "driver", "fingerprint", "compiled for", "kernels", "binaries", "weights",
         "arena",
     )  # fmt: skip
     kernels = [
@@ -324,7 +324,8 @@ def _notes(result: ReportResult) -> list[str]:
 
 
 def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """A sentence's capital, but not for names such as p99."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def _median(result: ReportResult) -> Start:
