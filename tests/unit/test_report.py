@@ -60,8 +60,10 @@ def result_of(name: str) -> ReportResult:
         Memory(4096, 4096, None, None, None), (), (), {}, False, (), (0.1, 0.2),
     )  # fmt: skip
     agreement = Agreement(name, 0.5, -math.inf, 1.0, 0.5)
-    departure = Departure(name, name, (agreement,), agreement)
-    compared = ValidateResult(DeviceName("pocl", name, name), 0.9, 1, (agreement,), False, departure, Path("a.npz"))
+    departure = Departure(name, name, name, (agreement,), agreement)
+    compared = ValidateResult(
+        DeviceName("pocl", name, name), name, 0.9, 1, (agreement,), False, departure=departure, saved=Path("a.npz")
+    )
     return ReportResult(
         name, "2026-01-01 00:00", Path("r.html"), None, Path("model.onnx"), 1 << 20,
         Device(0, "pocl-3.0", name, name, True, name, vendor=name, driver=name), seen, 0,

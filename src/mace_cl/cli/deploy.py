@@ -89,6 +89,7 @@ def run_config(options: argparse.Namespace) -> None:
     import sys
 
     from mace_cl.cli import benchmark, run, validate
+    from mace_cl.cli.options import preprocessing
     from mace_cl.cli.output import print_json, print_lines
     from mace_cl.cli.progress import Steps
     from mace_cl.tools import deploy_run
@@ -101,7 +102,7 @@ def run_config(options: argparse.Namespace) -> None:
                 output=options.build_dir,
                 models=tuple(options.model_name),
                 inputs=tuple(options.input),
-                image=run.preprocessing(options),
+                image=preprocessing(options),
                 seed=options.seed,
                 validation=options.validate,
                 benchmark=options.benchmark,

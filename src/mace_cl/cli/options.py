@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from mace_cl.tools.common import Preprocessing
 
 __all__ = [
     "Verbs",
@@ -12,12 +15,14 @@ __all__ = [
     "add_device",
     "add_exact",
     "add_graph_options",
+    "add_image",
     "add_json",
     "add_model_options",
     "add_quiet",
     "add_tune",
     "add_verb",
     "count",
+    "preprocessing",
     "seconds",
     "shapes",
 ]
@@ -104,6 +109,44 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_const", const=True,
         help="let code run that the model's file holds (pickles, Lambda layers); refused without it",
+    )  # fmt: skip
+
+
+def add_image(parser: argparse.ArgumentParser) -> None:
+    """How pixels become numbers; see `preprocessing`."""
+    image = parser.add_argument_group("images")
+    image.add_argument("--scale", type=_numbers, metavar="SCALE", help="default: 1/255")
+    image.add_argument("--mean", type=_numbers, default=(0.0,), metavar="MEAN[,…]", help="one, or one for each channel")
+    image.add_argument("--std", type=_numbers, default=(1.0,), metavar="STD[,…]", help="one, or one for each channel")
+    image.add_argument("--layout", choices=("nchw", "nhwc"), help="default: by the input's shape")
+    image.add_argument("--color", choices=("rgb", "bgr", "gray"), help="default: gray for one channel, rgb for three")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """``0.5``, ``1/255``, or several with commas."""
+    try:
+        parts = [[float(number) for number in part.split("/")] for part in text.split(",")]
+        if all(len(part) <= 2 for part in parts):
+            return tuple(part[0] / part[1] if len(part) == 2 else part[0] for part in parts)
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0.5 or 1/255, nor several with commas")
+
+
+def preprocessing(options: argparse.Namespace) -> Preprocessing:
+    """What the options of `add_image` say.
+
+    Raises:
+        InputError: the scale is not one number.
+    """
+    from mace_cl.errors import InputError
+    from mace_cl.tools.common import Preprocessing
+
+    if options.scale is not None and len(options.scale) != 1:
+        raise InputError("--scale: give one number; --mean and --std may differ between channels")
+    return Preprocessing(
+        scale=options.scale[0] if options.scale else None, mean=options.mean, std=options.std, layout=options.layout,
+        color=options.color,
     )  # fmt: skip
 
 

@@ -14,20 +14,21 @@ from mace_cl.cli.options import (
     Verbs,
     add_compile_options,
     add_device,
+    add_image,
     add_json,
     add_quiet,
     add_tune,
     add_verb,
     count,
+    preprocessing,
     shapes,
 )
 
 if TYPE_CHECKING:
     from mace_cl.schedule import Place
-    from mace_cl.tools.common import Preprocessing
     from mace_cl.tools.run import OutputView, RunResult
 
-__all__ = ["add_to", "preprocessing", "show"]
+__all__ = ["add_to", "show"]
 
 _BAR = 40
 
@@ -61,12 +62,7 @@ def add_to(verbs: Verbs) -> None:
     )  # fmt: skip
     parser.add_argument("--top", type=count, default=0, metavar="K", help="show the K best scores")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one in a line")
-    image = parser.add_argument_group("images")
-    image.add_argument("--scale", type=_numbers, metavar="SCALE", help="default: 1/255")
-    image.add_argument("--mean", type=_numbers, default=(0.0,), metavar="MEAN[,…]", help="one, or one for each channel")
-    image.add_argument("--std", type=_numbers, default=(1.0,), metavar="STD[,…]", help="one, or one for each channel")
-    image.add_argument("--layout", choices=("nchw", "nhwc"), help="default: by the input's shape")
-    image.add_argument("--color", choices=("rgb", "bgr", "gray"), help="default: gray for one channel, rgb for three")
+    add_image(parser)
     parser.add_argument(
         "--program", type=Path, metavar="FILE", help="compiled program to use and, if need be, to write"
     )
@@ -84,17 +80,6 @@ def add_to(verbs: Verbs) -> None:
     add_quiet(parser)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    """``0.5``, ``1/255``, or several with commas."""
-    try:
-        parts = [[float(number) for number in part.split("/")] for part in text.split(",")]
-        if all(len(part) <= 2 for part in parts):
-            return tuple(part[0] / part[1] if len(part) == 2 else part[0] for part in parts)
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0.5 or 1/255, nor several with commas")
-
-
 def _run(options: argparse.Namespace) -> None:
     from mace_cl.cli.progress import Steps
     from mace_cl.errors import InputError
@@ -102,8 +87,6 @@ def _run(options: argparse.Namespace) -> None:
 
     if (options.model is None) == (options.config is None):
         raise InputError("give a model or a compiled program, or a deployment file with --config")
-    if options.scale is not None and len(options.scale) != 1:
-        raise InputError("--scale: give one number; --mean and --std may differ between channels")
     if options.seed < 0:
         raise InputError("--seed: give a number of at least 0")
     if options.config is not None:
@@ -148,19 +131,6 @@ def _run(options: argparse.Namespace) -> None:
         show(result)
         if options.timings:
             _show_timings(result.timings)
-
-
-def preprocessing(options: argparse.Namespace) -> Preprocessing:
-    """How images become numbers."""
-    from mace_cl.tools.common import Preprocessing
-
-    return Preprocessing(
-        scale=options.scale[0] if options.scale else None,
-        mean=options.mean,
-        std=options.std,
-        layout=options.layout,
-        color=options.color,
-    )
 
 
 def _before() -> dict[str, float]:

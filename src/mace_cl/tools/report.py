@@ -337,9 +337,9 @@ class _Report:
             return None
         saved = args.output.with_name(f"{args.output.stem}-inputs.npz")
         asked = validate.ValidateArgs(
-            args.model, program=self._program, save=saved, shapes=args.shapes, outputs=args.outputs,
-            device=args.device, runtime=args.runtime, provider=args.provider, store=args.store, jobs=args.jobs,
-            trust=args.trust, progress=args.progress,
+            args.model, reference="onnxruntime", program=self._program, save=saved, shapes=args.shapes,
+            outputs=args.outputs, device=args.device, runtime=args.runtime, provider=args.provider, store=args.store,
+            jobs=args.jobs, trust=args.trust, progress=args.progress,
         )  # fmt: skip
         self._report("comparing with ONNX Runtime", 0, 1)
         try:

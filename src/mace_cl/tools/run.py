@@ -126,12 +126,13 @@ def run(args: RunArgs) -> RunResult:
     from mace_cl.request import Clock
     from mace_cl.settings import Settings
     from mace_cl.tools import tensors
+    from mace_cl.tools.samples import read_labels
 
     if not args.model.exists():
         raise InputError(f"{args.model}: no such file; check the path")
     tensors.check_files(args.inputs)
     tensors.check_outputs(args.outputs)
-    labels = _read_labels(args.labels) if args.labels else None
+    labels = read_labels(args.labels) if args.labels else None
     given = bool(args.inputs) or args.seed is not None
     if not given and not args.where:
         raise InputError(
@@ -224,13 +225,6 @@ def _inputs_of(args: RunArgs) -> Sequence[Input | Port | PortView]:
         )
         for value in inputs
     ]
-
-
-def _read_labels(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read ({error}); give a text file with one label per line") from error
 
 
 def _latency(runtime: Any, arrays: Mapping[str, Any], repeat: int) -> Latency | None:

@@ -77,7 +77,7 @@ def read_inputs(
 
 
 def random_inputs(ports: Sequence[Port], seed: int) -> Arrays:
-    """Seeded arrays: standard normal, for integers and bool 0 or 1, as text "0" or "1".
+    """Seeded arrays: standard normal, 8-bit integers over their range, other integers and bool 0 or 1, text the same.
 
     Raises:
         InputError: an input is no array.
@@ -88,7 +88,12 @@ def random_inputs(ports: Sequence[Port], seed: int) -> Arrays:
         if port.shape is None:
             known = f"give its shape with --shape {port.name}=1,3,224,224" if is_array(port.dtype) else ""
             raise InputError(f"--random: the input is {port}; {known or 'it is no array: run the model from Python'}")
-        drawn = rng.standard_normal(port.shape) if "float" in port.dtype else rng.integers(0, 2, port.shape)
+        if "float" in port.dtype:
+            drawn: NDArray[Any] = rng.standard_normal(port.shape)
+        elif port.dtype in ("int8", "uint8"):  # pixels, and never an index
+            drawn = rng.integers(0, 256, port.shape, np.uint8).view(port.dtype)
+        else:
+            drawn = rng.integers(0, 2, port.shape)
         arrays[port.name] = drawn.astype(str) if port.dtype == "string" else drawn.astype(port.dtype)
     return arrays
 
