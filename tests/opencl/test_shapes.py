@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from mace_cl import Runtime, compiler
 from mace_cl import compile as compile_model
 from mace_cl.cli import main
 from mace_cl.device import Device
-from mace_cl.errors import InputError
-from mace_cl.program.format import read
+from mace_cl.errors import DamagedError, InputError, SealError
+from mace_cl.program.format import read, write
+from mace_cl.program.seal import keygen, sign
 from mace_cl.runtime import compile as build
 from support import Array, difference, reference
 
 RNG = np.random.default_rng(5)
+KEY = bytes(range(32))
 
 
 def net(batch: int | str = "n", height: int | str = "h", width: int | str = "w") -> onnx.ModelProto:
@@ -196,6 +199,76 @@ def test_unbaked(device: Device, path: Path, compiled: list[int]) -> None:
             for batch in (1, 2):
                 check(runtime, BATCH, image(batch, 3, 8, 8))
     assert len(compiled) == 2
+
+
+def run_both(source: Path, **settings: Any) -> None:
+    with Runtime(source, **settings) as runtime:
+        for shape in (A, B):
+            runtime.run(image(*shape))
+
+
+@pytest.fixture
+def two(device: Device, path: Path) -> Path:
+    """A program for shapes ``A`` and ``B``, as its maker hands it out."""
+    program = path.with_name("net.bin")
+    run_both(path, program=program, device=device, store=False)
+    return program
+
+
+@pytest.mark.parametrize("how", ["signed", "encrypted"])
+def test_sealed(how: str, device: Device, path: Path, two: Path, store: Path, compiled: list[int]) -> None:
+    """Every part of a maker's file is used, and the file stays as it is; a part for other shapes is kept beside it."""
+    pair = keygen(path.with_name("key"))
+    if how == "signed":
+        sign(two, pair.private)
+        settings: dict[str, Any] = {"trusted_keys": [pair.hex]}
+    else:
+        write(read(two), two, key=KEY)
+        settings = {"key": KEY}
+    before = two.read_bytes()
+    compiled.clear()
+    for _ in range(2):
+        with Runtime(two, device=device, **settings) as runtime:
+            for shape in (B, A):
+                check(runtime, NET, image(*shape))
+                assert runtime.decision.code == "hit"
+    assert not compiled
+    for _ in range(2):
+        with Runtime(path, program=two, device=device, **settings) as runtime:
+            for shape in (A, C, B):
+                check(runtime, NET, image(*shape))
+    assert len(compiled) == 1
+    assert two.read_bytes() == before
+    damaged = bytearray(before)
+    damaged[len(damaged) // 2] ^= 1
+    two.write_bytes(damaged)
+    with pytest.raises((DamagedError, SealError)):
+        run_both(two, device=device, **settings)
+    two.write_bytes(before)
+    with pytest.raises(SealError), Runtime(two, device=device, trusted_keys=[keygen(path.with_name("other")).hex]):
+        pass
+
+
+def test_same_gpu(device: Device, path: Path, two: Path, compiled: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a driver's update each part is proven by itself, when its shapes come, and none is compiled."""
+    program = read(two)
+    old = replace(device.signature, driver="0.9")
+    write(replace(program, targets=tuple(replace(target, signature=old) for target in program.targets)), two)
+    monkeypatch.setenv("MACE_CL_REUSE", "same-gpu")
+    compiled.clear()
+    for expected in ("same-gpu", "hit"):
+        with Runtime(path, program=two, device=device) as runtime:
+            for shape in (A, B):
+                check(runtime, NET, image(*shape))
+                assert runtime.decision.code == expected
+            assert len(compiled) == 0
+    found = [(target.signature.driver, str(target.bucket)) for target in read(two).targets]
+    assert sorted(found) == sorted(
+        (driver, bucket) for driver in ("0.9", device.driver) for bucket in ("x=1,3,8,8", "x=2,3,8,8")
+    )
+    with Runtime(path, program=two, device=device) as runtime:
+        check(runtime, NET, image(*C))
+        assert len(compiled) == 1
 
 
 def test_compile_needs_parameters(device: Device, tmp_path: Path) -> None:

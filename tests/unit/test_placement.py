@@ -236,6 +236,12 @@ def test_a_part_is_no_newer_than_its_ops(opset: int, expected: int) -> None:
     assert (part.opset_import[0].version, part.ir_version) == (expected, 10)
 
 
+def test_what_an_int_can_not_index_is_the_hosts() -> None:
+    found = planned(parsed("(uint8[70000,40000] x, int64[2] i) => (int32[2,40000] y) "
+                           "{ a = Gather(x, i) b = Cast<to=6>(a) y = Abs(b) }"))  # fmt: skip
+    assert reasons(found) == {"Gather(a)": "'x' takes 2800000000 elements; kernels count to 2147483647"}
+
+
 def test_a_placed_model_keeps_the_rest() -> None:
     source = parsed("(float[2,3] x) => (float[2,3] y) { a = Hardmax(x) y = Relu(a) }")
     model = simplify(load(source.SerializeToString()))

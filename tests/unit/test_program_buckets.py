@@ -102,7 +102,11 @@ def test_decisions() -> None:
     assert "for image=1,3,8,16 k=[1,2]; image=1,3,9,16" in missing.sentence
     assert "not for image=1,3,10,16 k=[1,2]" in missing.sentence
     assert decide(both, device=GPU.signature, bucket=wanted(8)).code == "device-missing"
-    assert decide(both, device=replace(HERE, driver="9"), bucket=wanted(8)).code == "driver-changed"
+    updated = replace(HERE, driver="9")
+    assert decide(both, device=updated, bucket=wanted(8)).code == "driver-changed"
+    mixed = program(part(8), part(9), replace(part(8), signature=updated))
+    assert decide(mixed, device=updated, bucket=wanted(9)).code == "driver-changed"
+    assert decide(mixed, device=updated, bucket=wanted(10)).code == "bucket-missing"
 
 
 def test_there_and_back(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from mace_cl.schedule import Node
 
 __all__ = ["lower"]
 
+_MOST_ELEMENTS = (1 << 31) - 1
+
 T = TypeVar("T")
 
 
@@ -63,6 +65,8 @@ def _lower(builder: Builder, node: ir.Node) -> bool:
     try:
         if key not in TYPED:
             _refuse_types(builder, node)
+        if not is_host(node):
+            _refuse_sizes(builder, node)
         if is_host(node) or not builder.empty(node):
             LOWERINGS[key](builder, node)
     except UnsupportedError as error:
@@ -71,6 +75,14 @@ def _lower(builder: Builder, node: ir.Node) -> bool:
         why = str(error).removeprefix(f"{describe(node)}: ")
         raise UnsupportedError(str(error), {nodes_of(node): why}) from error
     return True
+
+
+def _refuse_sizes(builder: Builder, node: ir.Node) -> None:
+    """Kernels index with ``int``."""
+    for value in (*filter(None, node.inputs), *filter(is_used, node.outputs)):
+        count = builder.elements(value)
+        if count > _MOST_ELEMENTS:
+            raise builder.unsupported(node, f"{value.name!r} takes {count} elements; kernels count to {_MOST_ELEMENTS}")
 
 
 def _refuse_types(builder: Builder, node: ir.Node) -> None:

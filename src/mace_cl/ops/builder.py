@@ -133,6 +133,12 @@ class Builder:
         elements = blocked_floats(self.block, *self._nchw(shape)) if layout == "blocked" else math.prod(shape)
         return max(1, elements) * item_bytes(self.type(value))
 
+    def elements(self, value: ir.Value) -> int:
+        """How many elements the value takes at most, whatever layout it is in; 1 where its shape is not known."""
+        shape = static_shape(value) or ()
+        blocked = len(shape) > 2 and array_of(value) is None
+        return blocked_floats(self.block, *self._nchw(shape)) if blocked else math.prod(shape)
+
     def place(self, value: ir.Value, layout: str, region: Region) -> None:
         """Say that the value lies in ``region``; used for views that need no kernel."""
         size = self._size(value, layout)

@@ -169,16 +169,17 @@ def decide(
                 )
             made_for = f", for {target.bucket}" if found.inputs else ""
             return Decision("use", "hit", f"The compiled program fits this model and {device.device}{made_for}.", index)
-    if there := found.buckets(device):
+    older = [one for one in found.targets if same_device(one.signature, device) and one.signature != device]
+    alike = [one for one in older if bucket in (None, one.bucket)]
+    if not alike and (there := found.buckets(device)):
         return _compile(
             "bucket-missing", f"The compiled program holds {device.device} for {listed(there)}, not for {bucket}."
         )
-    for target in found.targets:
-        if same_device(target.signature, device):
-            changes = "; ".join(device.differences(target.signature))
-            return _compile(
-                "driver-changed", f"The compiled program was made for {device.device} under another driver: {changes}."
-            )
+    if older:
+        changes = "; ".join(device.differences((alike or older)[0].signature))
+        return _compile(
+            "driver-changed", f"The compiled program was made for {device.device} under another driver: {changes}."
+        )
     devices = ", ".join(dict.fromkeys(target.signature.device for target in found.targets))
     return _compile("device-missing", f"The compiled program holds parts for {devices}, none for {device.device}.")
 
