@@ -104,7 +104,7 @@ class Checked:
 
 def checked(request: Request, target: Target, constants: Constants) -> Checked:
     """The executor of a part, its golden vectors answered; wrong kernels are replaced by their safe variant."""
-    from mace_cl.runtime.golden import checkable, compare, expected, golden_inputs, sample
+    from mace_cl.runtime.golden import checkable, compare, expected, golden_inputs, quantises, sample
 
     context = _context(request)
     found = Checked(_executor(request, target, constants, context), target)
@@ -116,11 +116,12 @@ def checked(request: Request, target: Target, constants: Constants) -> Checked:
             raise
         logger.info("Nothing is kept to check later starts by, as the golden inputs do not suit this model: %s", error)
         return replace(found, target=replace(target, golden=()))
-    difference = compare(golden, outputs)
+    quantised = quantises(target.schedule)
+    difference = compare(golden, outputs, quantised)
     if difference is not None:
         found = _with_safe_kernels(request, target, constants, found.executor, context)
         outputs = found.executor.run(inputs)
-        still = compare(golden, outputs)
+        still = compare(golden, outputs, quantised)
         if still is not None:
             finding = (
                 f"Output {still.output!r} departs from the reference by {still.relative:.1e} of its largest value on "

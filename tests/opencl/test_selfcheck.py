@@ -22,7 +22,7 @@ from mace_cl.program.format import read, write
 from mace_cl.program.program import Program, Target
 from mace_cl.runtime.build import build_source
 from mace_cl.runtime.compile import Built
-from mace_cl.runtime.golden import MOST_VALUES, compare, expected, golden_inputs, sample
+from mace_cl.runtime.golden import MOST_VALUES, compare, expected, golden_inputs, quantises, sample
 from mace_cl.runtime.worker import complete_binary
 from mace_cl.schedule import Schedule
 from support import case, difference, model_of, reference
@@ -289,3 +289,29 @@ class TestCompare:
         values = np.array([np.nan, 1], np.float32)
         assert compare({"y": values}, {"y": values.copy()}) is None
         assert compare({"y": values}, {"y": values[::-1].copy()}) is not None
+
+    @pytest.mark.parametrize(
+        ("dtype", "off", "step", "wrong"),
+        [
+            (np.uint8, 2, 1, False),  # 2 of 200 by one step
+            (np.uint8, 2, 3, False),  # 1 % may be more
+            (np.uint8, 3, 2, True),
+            (np.int64, 1, 1, True),  # an index, and no grid
+            (np.float32, 4, 1, False),
+            (np.float32, 150, -9, True),
+        ],
+    )
+    def test_networks_that_round_tensors_to_a_grid(self, dtype: Any, off: int, step: int, wrong: bool) -> None:
+        wanted = np.arange(200) % 9
+        given = (wanted + step * (np.arange(200) < off)).astype(np.int64).astype(dtype)
+        golden = {"y": wanted.astype(np.float32)}
+        assert (compare(golden, {"y": given}, quantised=True) is not None) == wrong
+        assert compare(golden, {"y": given}) is not None
+
+
+def test_which_networks_round_tensors_to_a_grid(device: Device) -> None:
+    one = case(
+        "q", "a = QuantizeLinear(x, s, z) y = DequantizeLinear(a, s, z)", x=(2, 3), s=np.float32(0.1), z=np.int8(0)
+    )
+    assert quantises(compiler.prepare(model_of(one).SerializeToString(), device, None).schedule)
+    assert not quantises(compiler.prepare(model_of(NET).SerializeToString(), device, None).schedule)

@@ -15,13 +15,22 @@ from numpy.typing import NDArray
 
 from mace_cl.schedule import ITEM_BYTES, Port, Schedule
 
-__all__ = ["MOST_VALUES", "TOLERANCE", "Difference", "checkable", "compare", "expected", "golden_inputs", "sample"]
+__all__ = [
+    "MOST_VALUES", "STEPS", "TOLERANCE", "Difference", "checkable", "compare", "expected", "golden_inputs", "quantises",
+    "sample",
+]  # fmt: skip
 
 MOST_VALUES = 16384
 """Values that are kept of one output; of larger ones, evenly spaced elements."""
 
 TOLERANCE = 1e-3
 """The greatest difference, as a share of the output's largest magnitude, that is taken for rounding."""
+
+STEPS, COSINE = 0.99, 0.98
+"""What is rounding in a network that rounds tensors to a grid, where a sum near the middle of two steps may go either
+way and the layers after it carry that on: this share of an integer output within one step, and of a float output this
+cosine similarity, MACE's for quantised models.
+"""
 
 
 def golden_inputs(ports: Iterable[Port]) -> dict[str, Any]:
@@ -86,10 +95,21 @@ class Difference:
     relative: float
 
 
-def compare(golden: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]]) -> Difference | None:
-    """The worst output if it departs from its golden values by more than `TOLERANCE`, else None.
+def quantises(schedule: Schedule) -> bool:
+    """Whether the network rounds tensors to a grid on its way."""
+    return any(node.op.startswith(_ROUNDING) for node in schedule.nodes)
 
-    NaN and infinities must stand where they stood.
+
+_ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
+
+
+def compare(
+    golden: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]], quantised: bool = False
+) -> Difference | None:
+    """The worst output if it departs from its golden values by more than rounding, else None.
+
+    That is `TOLERANCE`; in a ``quantised`` network (see `quantises`) also `STEPS` and `COSINE`.  NaN and infinities
+    must stand where they stood.
     """
     worst = Difference("", 0.0)
     for name, wanted in golden.items():
@@ -99,8 +119,20 @@ def compare(golden: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDA
         finite = np.isfinite(wanted)
         if not finite.any():
             continue
+        if quantised and _on_a_grid(given[finite], wanted[finite], outputs[name].dtype):
+            continue
         scale = max(float(np.abs(wanted[finite]).max()), 1e-30)
         relative = float(np.abs(given[finite] - wanted[finite]).max()) / scale
         if relative > worst.relative:
             worst = Difference(name, relative)
     return worst if worst.relative > TOLERANCE else None
+
+
+def _on_a_grid(given: NDArray[np.float32], wanted: NDArray[np.float32], dtype: np.dtype[Any]) -> bool:
+    if dtype in (np.int8, np.uint8, np.int16, np.uint16):
+        return bool(np.mean(np.abs(given - wanted) <= 1) >= STEPS)
+    if dtype.kind != "f":
+        return False
+    one, other = given.astype(np.float64), wanted.astype(np.float64)
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return lengths > 0 and float(one @ other) / lengths >= COSINE

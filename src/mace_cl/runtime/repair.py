@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mace_cl.device.device import Device
 from mace_cl.runtime.build import build_source
 from mace_cl.runtime.executor import Executor
-from mace_cl.runtime.golden import TOLERANCE, golden_inputs
+from mace_cl.runtime.golden import STEPS, TOLERANCE, golden_inputs, quantises
 from mace_cl.schedule import Schedule
 
 __all__ = ["wrong_kernels"]
@@ -22,7 +22,8 @@ def wrong_kernels(
     """The kernels whose result differs from that of their safe build, each with the first launch where it does.
 
     The safe build (``-cl-opt-disable``) runs the golden inputs; before each launch its arena is copied
-    to the executor under suspicion, so that one wrong kernel does not blame those after it.
+    to the executor under suspicion, so that one wrong kernel does not blame those after it.  Where tensors are
+    rounded to a grid, a few elements may be a step off without any kernel being wrong.
 
     Raises:
         BuildError: the safe build fails.
@@ -30,6 +31,7 @@ def wrong_kernels(
     everything = range(len(schedule.kernels))
     safe_program = build_source(context, schedule, everything, safe=True)
     wrong: dict[int, int] = {}
+    least = STEPS if quantises(schedule) else 1.0
     with Executor(device, context, schedule, [(everything, safe_program)], constants) as safe:
         safe.upload(golden_inputs(schedule.inputs))
         for number, launch in enumerate(schedule.launches):
@@ -41,6 +43,7 @@ def wrong_kernels(
             scale = max(float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)), 1e-30)
             with np.errstate(invalid="ignore"):
                 close = np.abs(given - wanted) <= TOLERANCE * scale
-            if not np.all(close | (given == wanted) | (np.isnan(given) & np.isnan(wanted))):
+            close |= (given == wanted) | (np.isnan(given) & np.isnan(wanted))
+            if np.mean(close) < least:
                 wrong.setdefault(launch.kernel, number)
     return wrong
