@@ -32,6 +32,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--validate", action="store_true", help="with --config: as `mace-cl validate`")
     group.add_argument("--benchmark", action="store_true", help="with --config: as `mace-cl benchmark`")
+    group.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="with --config: as `mace-cl report`, a page; for several networks one each, with their names in FILE's",
+    )  # fmt: skip
 
 
 def convert_config(options: argparse.Namespace) -> None:
@@ -106,6 +110,7 @@ def run_config(options: argparse.Namespace) -> None:
                 seed=options.seed,
                 validation=options.validate,
                 benchmark=options.benchmark,
+                report=options.report,
                 tune=options.tune,
                 repeat=options.repeat,
                 top=options.top,
@@ -133,6 +138,8 @@ def run_config(options: argparse.Namespace) -> None:
                 validate.show(one.validation)
             if one.benchmark is not None:
                 benchmark.show_in_short(one.benchmark)
+            if one.report is not None:
+                print_lines([("report", str(one.report))])
     sys.stdout.flush()
     if any(one.benchmark is not None and one.benchmark.interrupted for one in result.results.values()):
         raise KeyboardInterrupt

@@ -47,7 +47,8 @@ def add_to(verbs: Verbs) -> None:
         "      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225\n"
         "  mace-cl run mace-cl-compiled-program.bin --input input.npy --timings\n"
         "  mace-cl run model.onnx --where\n"
-        "  mace-cl run --config mobilenet.yml --validate --benchmark --tune",
+        "  mace-cl run --config mobilenet.yml --validate --benchmark --tune\n"
+        "  mace-cl run --config mobilenet.yml --report report.html",
     )
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL|PROGRAM", help="a model or a compiled program")
     parser.add_argument(
@@ -92,10 +93,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.config is not None:
         run_config(options)
         return
-    if options.model_name or options.validate or options.benchmark:
+    if options.model_name or options.validate or options.benchmark or options.report:
         raise InputError(
-            "--model_name, --validate and --benchmark go with --config; for a model there are `mace-cl validate` and "
-            "`mace-cl benchmark`"
+            "--model_name, --validate, --benchmark and --report go with --config; for a model there are the verbs "
+            "validate, benchmark and report"
         )
     with Steps(options.quiet) as progress:
         args = run.RunArgs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_cl.errors import InputError, StorageError
-from mace_cl.tools import benchmark, deploy, run, tensors, tune, validate
-from mace_cl.tools.common import Preprocessing, Progress
+from mace_cl.tools import benchmark, deploy, report, run, tensors, tune, validate
+from mace_cl.tools.common import Preprocessing, Progress, check_writable
 from mace_cl.tools.layouts import order
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class DeployRunArgs:
     """A deployment file; of it, ``models``, or all.  They are converted into ``output`` as `mace_cl.tools.deploy` does.
 
     ``inputs`` replace those of the file, for one network.  ``validation`` and ``benchmark`` do what the verbs of these
-    names do.  ``device``, ``runtime``, ``provider`` and ``exact`` replace what the file says; the rest is as for
+    names do; ``report`` is the page that the verb ``report`` writes, for several networks one each, with their names in
+    the page's.  ``device``, ``runtime``, ``provider`` and ``exact`` replace what the file says; the rest is as for
     `mace_cl.tools.run.RunArgs`.
     """
 
@@ -46,6 +49,7 @@ class DeployRunArgs:
     seed: int = 0
     validation: bool = False
     benchmark: bool = False
+    report: Path | None = None
     tune: float = 0.0
     repeat: int = 0
     top: int = 0
@@ -73,6 +77,7 @@ class NetworkResult:
     run: run.RunResult
     validation: validate.ValidateResult | None = None
     benchmark: benchmark.BenchmarkResult | None = None
+    report: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,21 +114,26 @@ def run_config(args: DeployRunArgs) -> DeployRunResult:
         graphs = [replace(graph, runtime="cpu" if args.runtime == "cpu" else "") for graph in graphs]
     if args.exact:
         graphs = [replace(graph, winograd=0) for graph in graphs]
+    if args.report is not None:
+        check_writable(args.report)
     notes = effects.file_notes(deployment, devices=False)
     results: dict[str, NetworkResult] = {}
     passed_on: dict[str, Arrays] = {}
     for graph in graphs:
         notes += effects.notes(graph)
+        begin = time.perf_counter()
         made = deploy.convert(args.config, graph, args.output, trust=args.trust, progress=args.progress)
+        spent = time.perf_counter() - begin
         found = _network(args, graph, made, passed_on.get(graph.model, {}))
+        if args.report is not None:
+            page = args.report if len(graphs) == 1 else args.report.with_stem(f"{args.report.stem}-{made.name}")
+            found = replace(found, report=_report(args, graph, found, page, spent))
         results[made.name] = found
         passed_on.setdefault(graph.model, {}).update({view.name: view.array for view in found.run.outputs})
     return DeployRunResult(args.config, results, notes)
 
 
 def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: Arrays) -> NetworkResult:
-    from mace_cl.deploy import effects
-
     def say(what: str, done: int, total: int) -> None:
         if args.progress:
             args.progress(f"{made.name}: {what}", done, total)
@@ -135,11 +145,7 @@ def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: A
     except OSError as error:
         raise StorageError(f"{folder}: can't be written ({error.strerror}); name another place") from error
     tensors.write_outputs([str(folder / INPUTS)], inputs)
-    how: dict[str, Any] = {
-        "model": made.path, "program": made.compiled, "device": args.device, "store": args.store, "jobs": args.jobs,
-        "runtime": args.runtime or effects.runtime(graph, args.provider), "provider": args.provider,
-        "exact": effects.exact(graph), "progress": say,
-    }  # fmt: skip
+    how = _how(args, graph, made) | {"progress": say}
     say("running", 0, 1)
     ran = run.run(
         run.RunArgs(
@@ -167,6 +173,29 @@ def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: A
     if args.benchmark:
         measured = benchmark.run(benchmark.BenchmarkArgs(**how))
     return NetworkResult(made, ran, validation, measured)
+
+
+def _how(args: DeployRunArgs, graph: Graph, made: deploy.Deployed) -> dict[str, Any]:
+    """What every verb is told of the network."""
+    from mace_cl.deploy import effects
+
+    return {
+        "model": made.path, "program": made.compiled, "device": args.device, "store": args.store, "jobs": args.jobs,
+        "runtime": args.runtime or effects.runtime(graph, args.provider), "provider": args.provider,
+        "exact": effects.exact(graph), "progress": args.progress,
+    }  # fmt: skip
+
+
+def _report(args: DeployRunArgs, graph: Graph, found: NetworkResult, page: Path, converting: float) -> Path:
+    """The page of the verb ``report``, which begins with what was done here."""
+    command = shlex.join(["mace-cl", "run", "--config", args.config.name, "--model_name", graph.model])
+    made, timings = found.deployed, found.run.timings
+    steps = [
+        report.Step("convert", command, converting, f"{made.converted.source_format}, written as {made.path.name}"),
+        report.Step("compile and run", command, sum(timings.values()), found.run.decision.sentence),
+    ]
+    asked = report.ReportArgs(output=page, before=tuple(steps), **_how(args, graph, made))
+    return report.run(asked).output
 
 
 def _expected(args: DeployRunArgs, graph: Graph, made: deploy.Deployed) -> Arrays | None:

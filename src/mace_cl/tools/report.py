@@ -61,6 +61,7 @@ class ReportArgs:
     outputs: tuple[str, ...] = ()
     runtime: str | None = None
     provider: str | None = None
+    exact: bool | None = None
     store: bool | None = None
     jobs: int | None = None
     trust: bool | None = None
@@ -164,8 +165,9 @@ class _Report:
             raise InputError("a report needs at least one start from the file and one run")
         self._args, self._folder = args, folder
         self._settings = Settings.load(
-            device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider
-        )
+            device=args.device, store=args.store, jobs=args.jobs, runtime=args.runtime, provider=args.provider,
+            exact=args.exact,
+        )  # fmt: skip
         self._given = opened_if_program(args.model, self._settings)
         if self._given is not None and (args.program or args.shapes or args.outputs):
             raise InputError(f"{args.model} is a compiled program; program, shapes and outputs go with a model")
@@ -261,6 +263,7 @@ class _Report:
             ("--outputs", ",".join(args.outputs)), ("--runtime", args.runtime), ("--provider", args.provider),
         ):  # fmt: skip
             options += [option, value] if value else []
+        options += ["--exact"] if args.exact else []
         return [*options, "--trust"] if args.trust else options
 
     def _cold_of_a_program(self, opened: Opened, seen: Inspection) -> Start | None:
@@ -338,8 +341,8 @@ class _Report:
         saved = args.output.with_name(f"{args.output.stem}-inputs.npz")
         asked = validate.ValidateArgs(
             args.model, reference="onnxruntime", program=self._program, save=saved, shapes=args.shapes,
-            outputs=args.outputs, device=args.device, runtime=args.runtime, provider=args.provider, store=args.store,
-            jobs=args.jobs, trust=args.trust, progress=args.progress,
+            outputs=args.outputs, device=args.device, runtime=args.runtime, provider=args.provider, exact=args.exact,
+            store=args.store, jobs=args.jobs, trust=args.trust, progress=args.progress,
         )  # fmt: skip
         self._report("comparing with ONNX Runtime", 0, 1)
         try:
