@@ -118,3 +118,67 @@ def test_what_does_not_fit(here: Path, flags: list[str], said: str, capsys: pyte
 def test_where_outputs_can_t_go(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mace_run(["--model_file=net.onnx", "--output_file=absent/out"]) == 8
     assert "there is no directory absent" in capsys.readouterr().err
+
+
+def test_every_flag_of_mace(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that its tool has are taken; those that change nothing here are noted."""
+    flags = {
+        "model_name": "net", "input_node": "x", "input_shape": "1,6,5,3", "output_node": "y",
+        "output_shape": "1,6,5,4", "input_data_type": "float32", "output_data_type": "float32",
+        "input_data_format": "NHWC", "output_data_format": "NHWC", "input_file": "in", "output_file": "out",
+        "opencl_cache_full_path": "cache.bin", "opencl_binary_file": "absent.bin",
+        "opencl_parameter_file": "absent.param", "model_data_file": "weights.data", "model_file": "graphs/net.pb",
+        "accelerator_binary_file": "a", "accelerator_storage_file": "b", "round": "1", "restart_round": "1",
+        "malloc_check_cycle": "-1", "gpu_perf_hint": "3", "gpu_priority_hint": "3", "num_threads": "-1",
+        "cpu_affinity_policy": "1", "apu_boost_hint": "100", "apu_preference_hint": "1",
+        "opencl_cache_reuse_policy": "1", "accelerator_cache_policy": "0", "benchmark": "false",
+        "fake_warmup": "false", "output_dir": "output",
+    }  # fmt: skip
+    assert mace_run([f"--{name}={value}" for name, value in flags.items()]) == 0
+    said = capsys.readouterr()
+    assert len(times(said.out)) == 4
+    for name in ("fake_warmup", "apu_boost_hint", "malloc_check_cycle", "num_threads", "accelerator_cache_policy"):
+        assert f"--{name} has no effect: " in said.err
+    assert "--opencl_parameter_file=absent.param: no such file" in said.err
+    Path("of_mace.param").write_bytes(b"\x0a\x03abc\x00\x00\x00\x00")
+    assert mace_run(["--model_file=net.onnx", "--opencl_parameter_file=of_mace.param"]) == 0
+    assert "--opencl_parameter_file has no effect: of_mace.param" in capsys.readouterr().err
+
+
+def test_directories_of_samples(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("samples").mkdir()
+    for number in (1, 2):
+        (X * np.float32(number)).tofile(f"samples/x_{number}")
+    Path("samples/other").write_bytes(b"")
+    argv = ["--model_file=net.onnx", "--input_node=x", "--input_shape=1,3,6,5", "--output_node=y"]
+    assert mace_run([*argv, "--input_dir=samples"]) == 0
+    for number in (1, 2):
+        np.testing.assert_allclose(read(f"output/y_{number}", *Y.shape), Y * number, atol=1e-4)
+    assert sorted(path.name for path in Path("output").iterdir()) == ["y_1", "y_2"]
+    capsys.readouterr()
+    for folder, said in (("absent", "--input_dir=absent: can't be read"), ("graphs", "no file's name begins")):
+        assert mace_run([*argv, f"--input_dir={folder}"]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_flags_from_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("flags").write_text("# of the network\n\n--model_file=net.onnx\n-input_file=nchw\n--round=0\n")
+    assert mace_run(["--flagfile=flags"]) == 0
+    assert times(capsys.readouterr().out)[3] == -1
+    assert mace_run(["--flagfile", "flags", "--round=1"]) == 0
+    assert times(capsys.readouterr().out)[3] > 0
+    Path("flags").rename("mace_run.config")
+    assert mace_run([]) == 0
+    assert "flags of mace_run.config are used" in capsys.readouterr().err
+    assert mace_run(["--model_file=net.onnx"]) == 0
+    assert "mace_run.config" not in capsys.readouterr().err
+    assert mace_run(["--flagfile=absent"]) == 2
+    for text, said in (
+        ("model_file=net.onnx", "should have a flag such as --round=10 in each line, not 'model_file=net.onnx'"),
+        ("--flagfile=mace_run.config", "not '--flagfile=mace_run.config'"),
+        ("#" * 70000, "at most 65536 bytes"),
+    ):
+        Path("mace_run.config").write_text(text)
+        capsys.readouterr()
+        assert mace_run([]) == 2
+        assert said in capsys.readouterr().err

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.cli import main
 from mace_cl.deploy.deployment import Deployment, devices, load, verified
-from mace_cl.deploy.schema import json_schema
+from mace_cl.deploy.effects import exact, file_notes, notes, runtime
+from mace_cl.deploy.schema import Subgraph, json_schema
 from mace_cl.errors import InputError
 from mace_cl.frontends.read import load as load_model
-from mace_cl.tools.deploy import DeployArgs, deploy
+from mace_cl.tools.deploy import DeployArgs, deploy, file_of
 from support import case, model_of
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "deployment.schema.json"
@@ -301,6 +302,181 @@ def test_devices(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("username", "user_name"))
     with pytest.raises(InputError, match="the nearest known is username"):
         devices(path, {})
+
+
+USED = {
+    "platform", "model_file_path", "model_sha256_checksum", "weight_file_path", "weight_sha256_checksum",
+    "input_tensors", "input_shapes", "input_data_types", "input_data_formats", "input_ranges", "output_tensors",
+    "output_shapes", "output_data_types", "output_data_formats", "validation_inputs_data",
+    "validation_outputs_data", "validation_threshold", "runtime", "winograd", "order",
+}  # fmt: skip
+"""Keys that have an effect; all others must be told of."""
+
+TOLD = {
+    "accelerator_api": "x", "accuracy_validation_script": "metric.py", "backend": "tensorflow",
+    "change_concat_ranges": "1", "check_shapes": "1,2", "check_tensors": "a", "cl_mem_type": "image",
+    "data_type": "bf16_fp32", "docker_image_tag": "latest", "dockerfile_path": "d", "dockerfile_sha256_checksum": SUM,
+    "graph_optimize_options": "[FOLD_RESHAPE]", "input_aliases": "image", "limit_opencl_kernel_time": "1",
+    "nnlib_graph_mode": "1", "obfuscate": "1", "opencl_queue_window_size": "10", "output_aliases": "scores",
+    "quantize": "1", "quantize_large_weights": "1", "quantize_range_file": "ranges", "quantize_schema": "int8",
+}  # fmt: skip
+
+
+def test_every_key_is_known() -> None:
+    assert set(Subgraph.model_fields) == USED | set(TOLD)
+
+
+@pytest.mark.parametrize("key", TOLD)
+def test_keys_without_effect_are_told(key: str, tmp_path: Path) -> None:
+    text = CLASSIFIER.replace("    limit_opencl_kernel_time: 0\n    nnlib_graph_mode: 0\n    obfuscate: 0\n", "")
+    assert notes(read(tmp_path, text).graphs[0]) == ()
+    (note,) = notes(read(tmp_path, f"{text}    {key}: {TOLD[key]}\n").graphs[0])
+    assert key in note
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("winograd: 4", "winograd: 4 allows"),
+        ("data_type: fp16_fp32", "computed is in fp32"),
+        ("data_type: uint8", "uint8 has no effect"),
+        ("validation_threshold: {HEXAGON: 0.9}", "HEXAGON has no effect"),
+        ("runtime: hta", "hta is not driven"),
+        ("runtime: cpu", "the host alone"),
+    ],
+)
+def test_keys_with_another_effect_are_told(key: str, said: str, tmp_path: Path) -> None:
+    text = CLASSIFIER.replace("    winograd: 0\n", "").replace("    runtime: cpu+gpu\n", "")
+    (note,) = notes(read(tmp_path, f"{text}    {key}\n").graphs[0])
+    assert said in note
+
+
+def test_what_runs_a_graph(tmp_path: Path) -> None:
+    for name, without, provided in (
+        ("cpu", "cpu", "cpu"), ("gpu", None, None), ("cpu+gpu", None, None), ("htp", None, "npu")
+    ):  # fmt: skip
+        (graph,) = read(tmp_path, CLASSIFIER.replace("cpu+gpu", name)).graphs
+        assert (runtime(graph, None), runtime(graph, "QNN")) == (without, provided)
+        assert exact(graph)
+    (graph,) = read(tmp_path, CLASSIFIER.replace("winograd: 0", "winograd: 2")).graphs
+    assert exact(graph) is None
+
+
+def test_keys_of_the_file_are_told(tmp_path: Path) -> None:
+    found = read(tmp_path, CAFFE + "apu_version_with_no_device: 4\n")
+    said = file_notes(found, devices=False)
+    assert [note.partition(":")[0].partition(" has")[0] for note in said] == [
+        "model_graph_format, model_data_format", "target_abis, target_socs", "apu_version_with_no_device"
+    ]  # fmt: skip
+    assert len(file_notes(found, devices=True)) == 2
+
+
+QUANTISED = """
+library_name: mobilenet
+target_abis: [arm64-v8a]
+target_socs: [msm8998, sdm845]
+model_graph_format: file
+model_data_format: file
+models:
+  mobilenet_v2_quant:
+    platform: tensorflow
+    model_file_path: mobilenet_v2_quant.pb
+    model_sha256_checksum: SUM
+    subgraphs:
+      - input_tensors: [input]
+        input_shapes: ["1,224,224,3"]
+        input_ranges: ["-1.0,1.0"]
+        output_tensors: [output]
+        output_shapes: ["1,1001"]
+        validation_inputs_data: [https://example.com/dog.npy]
+        validation_threshold: {HEXAGON: 0.930, CPU: 0.980}
+    runtime: dsp
+    limit_opencl_kernel_time: 0
+    nnlib_graph_mode: 1
+    obfuscate: 0
+    winograd: 0
+    quantize: 1
+    quantize_range_file: https://example.com/overall_range
+""".replace("SUM", SUM)
+
+SHARED = """
+library_name: several
+models:
+  first: &first
+    platform: pytorch
+    model_file_path: net.pt
+    subgraphs:
+      - &io
+        input_tensors: [x]
+        input_shapes: ["1,3,8,8"]
+        input_data_formats: [NCHW]
+        output_tensors: [y]
+        output_shapes: ["1,10"]
+        output_data_formats: NONE
+    runtime: cpu+gpu
+    data_type: fp16_fp16
+    opencl_queue_window_size: 0
+  second:
+    <<: *first
+    model_file_path: other.pt
+    subgraphs: [*io]
+  third:
+    platform: MegEngine
+    model_file_path: net.mge
+    graph_optimize_options: [FOLD_CONV_AND_BN]
+    quantize_schema: mace_apu_16bit_per_tensor
+    subgraphs:
+      main: {<<: *io, runtime: apu, cl_mem_type: buffer, data_type: fp32_fp32}
+"""
+
+OLDEST = """
+library_name: squeezenet
+target_abis: [armeabi-v7a]
+target_socs: [msm8953]
+embed_model_data: 1
+build_type: code
+linkshared: 1
+models:
+  squeezenet_v10:
+    platform: caffe
+    model_file_path: http://example.com/squeezenet.prototxt
+    weight_file_path: http://example.com/squeezenet.caffemodel
+    model_sha256_checksum: SUM
+    weight_sha256_checksum: SUM
+    input_nodes: data
+    input_shapes: 1,227,227,3
+    output_nodes: prob
+    output_shapes: 1,1,1,1000
+    runtime: cpu
+    limit_opencl_kernel_time: 0
+    dsp_mode: 0
+    obfuscate: 0
+    fast_conv: 0
+    subgraphs:
+      - {}
+""".replace("SUM", SUM)
+
+
+def test_files_of_each_kind(tmp_path: Path) -> None:
+    """As MACE's users have them: quantised for a DSP; shared parts; keys of the first versions, on the model."""
+    (quantised,) = read(tmp_path, QUANTISED).graphs
+    assert (quantised.runtime, quantised.thresholds["HEXAGON"], quantised.winograd) == ("dsp", 0.93, 0)
+    assert quantised.options["quantize_range_file"] == "https://example.com/overall_range"
+    first, second, third = read(tmp_path, SHARED).graphs
+    assert (first.files, second.files) == ((("net.pt", ""),), (("other.pt", ""),))
+    assert first.inputs == second.inputs == third.inputs
+    assert (third.name, third.platform, third.runtime, third.data_type) == ("main", "megengine", "apu", "fp32_fp32")
+    found = read(tmp_path, OLDEST)
+    assert (found.model_graph_format, found.model_data_format) == ("code", "code")
+    (oldest,) = found.graphs
+    assert (oldest.inputs[0].shape, oldest.outputs[0].name, oldest.runtime) == ((1, 227, 227, 3), "prob", "cpu")
+    assert len(found.notes) == 7
+
+
+def test_urls_without_a_network(tmp_path: Path) -> None:
+    for url in ("http://127.0.0.1:1/net.onnx", "http://[::1/net.onnx", "http://127.0.0.1:port/net.onnx"):
+        with pytest.raises(InputError, match=r"can't be fetched \(.*get it by other means and name the file"):
+            file_of(tmp_path / "model.yml", url, "", tmp_path)
 
 
 class TestConvert:

@@ -227,3 +227,12 @@ class TestGraphBuilder:
         assert graph.constant([1, 2]) is graph.constant(np.array([1, 2]))
         assert graph.constant(1.0) is not graph.constant(np.float64(1.0))
         assert graph.constant([1, 2], "a") is not graph.constant([1, 2])
+
+
+def test_a_cut_keeps_no_constants_that_are_inputs() -> None:
+    """Before IR version 4 each constant is an input as well; ONNX Runtime refuses one that is left alone."""
+    model = model_of(case("net", "a = Relu(x) y = Add(a, w)", x=(1, 2), w=(1, 2)))
+    weights = onnx.helper.make_tensor_value_info(model.graph.initializer[0].name, onnx.TensorProto.FLOAT, [1, 2])
+    model.graph.input.append(weights)
+    found = load(model.SerializeToString(), outputs=["a"]).graph
+    assert (list(found.initializers), [value.name for value in found.inputs]) == ([], ["x"])

@@ -13,7 +13,7 @@ _TYPES = "models run in the types that they have, and quantised ones are read as
 _ACCELERATOR = "accelerators are reached with --provider"
 WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "accelerator_api": (None, _ACCELERATOR),
-    "accuracy_validation_script": (None, "code that a file names is not run; --validate compares arrays"),
+    "accuracy_validation_script": (None, "code that a file names is not run; `mace-cl validate --script` takes one"),
     "backend": ("onnxruntime", "ONNX Runtime is the reference, for the graph that was read"),
     "change_concat_ranges": (0, _TYPES),
     "check_shapes": (None, "output_tensors are compared themselves"),

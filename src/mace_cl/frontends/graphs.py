@@ -225,6 +225,7 @@ def cut(model: ir.Model, outputs: Sequence[str], name: str) -> None:
     for value in list(graph.inputs):
         if not value.uses():
             graph.inputs.remove(value)
+            graph.initializers.pop(str(value.name), None)  # before IR version 4 constants are inputs too
     common.ShapeInferencePass(strict_mode=False)(model)
 
 

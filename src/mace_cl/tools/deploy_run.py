@@ -162,7 +162,8 @@ def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: A
         say("validating", 0, 1)
         validation = validate.run(
             validate.ValidateArgs(
-                data=folder / INPUTS, expected=_expected(args, graph, made), save=folder / "failed.npz",
+                reference="onnxruntime", data=folder / INPUTS, expected=_expected(args, graph, made),
+                save=folder / "failed.npz",
                 thresholds={
                     "cpu": graph.thresholds["CPU"], "gpu": graph.thresholds["GPU"],
                     "quantised": graph.thresholds["QUANTIZE"],
