@@ -15,7 +15,7 @@ from mace_cl.device import Device, find
 if TYPE_CHECKING:
     from support import Start
 
-_MARKED_FOLDERS = ("opencl", "conformance", "torture")
+_MARKED_FOLDERS = ("opencl", "conformance", "frameworks", "torture")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mace_cl.program.cipher import Key
     from mace_cl.program.inspect import Inspection
 
-__all__ = ["Runtime", "__version__", "compile", "devices", "errors", "inspect"]
+__all__ = ["Runtime", "__version__", "compile", "devices", "errors", "from_torch", "inspect"]
 __version__ = "0.1.0"
 
 
@@ -47,6 +47,28 @@ def inspect(
 
     settings = Settings.load(trusted_keys=trusted_keys, key=key)
     return look(program, settings.key, settings.trusted_keys, settings.store_dir if settings.store else None)[1]
+
+
+def from_torch(module: Any, example: Any, *, dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None) -> bytes:
+    """A PyTorch module as a model, for `Runtime` and `compile`: the bytes of an ONNX model.
+
+    Args:
+        module: a ``torch.nn.Module``, which is taken as it answers in ``eval()`` and left as it is; an
+            ``ExportedProgram``, whose shapes are its own; or a TorchScript module.
+        example: what ``forward`` is called with: a tensor, a tuple, or a dict of keywords.  Values other than tensors
+            become constants.
+        dynamic_shapes: which sizes stay open, as for ``torch.export.export``, such as ``{"x": {0: "batch"}}``.
+
+    Inputs are named as in ``forward``.  A tensor that is returned is ``output``; those of a tuple are ``output_0``,
+    ``output_1``, …; those of a dict have its keys.
+
+    Raises:
+        InputError: ``module`` or ``example`` is none of these.
+        UnsupportedError: PyTorch can't export it, or not as ONNX: all such ops are named; or PyTorch is missing.
+    """
+    from mace_cl.frontends.torch_export import convert
+
+    return convert(module, example, dynamic_shapes)
 
 
 def __getattr__(name: str) -> Any:

@@ -136,14 +136,17 @@ def planned(
 
 
 def inputs_of(
-    source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None = None, outputs: Sequence[str] = ()
+    source: Path | bytes,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    outputs: Sequence[str] = (),
+    trust: bool = False,
 ) -> tuple[Input, ...]:
     """The inputs of a model of which some are open once those of ``shapes`` are fixed; empty where all are fixed.
 
     Raises:
         InputError: ``outputs`` do not fit the model.
     """
-    found = declared(source, outputs)
+    found = declared(source, outputs, trust)
     if found is None:
         return ()
     model, parameters = found

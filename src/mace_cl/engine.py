@@ -393,7 +393,7 @@ def tune_model(
     from mace_cl import compiler
 
     summary = compiler.tune(request, compiler.choices_for(chosen, settings), budget, watch)
-    inputs = compiler.inputs_of(source, shapes, outputs)
+    inputs = compiler.inputs_of(source, shapes, outputs, settings.trust)
     bucket = usual(inputs) if inputs else None
     if bucket is not None or not inputs:  # else what is tuned is compiled when the parameters are known
         executor, _ = renew(replace(request, inputs=inputs, bucket=bucket))
@@ -436,7 +436,7 @@ def compile_for(
         raise InputError(f"{_name(source)} is a compiled program, not a model; give the model it was made from")
     check_no_model(path)
     identity, options = ModelIdentity(_name(source), model_sha256(source)), compile_options(settings, shapes, outputs)
-    inputs = compiler.inputs_of(source, shapes, outputs)
+    inputs = compiler.inputs_of(source, shapes, outputs, settings.trust)
     parameters = [one.name for one in inputs if one.parameter]
     if parameters:
         raise InputError(

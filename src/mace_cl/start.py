@@ -101,7 +101,7 @@ def open_inputs(request: Request, found: Found) -> tuple[Input, ...]:
         return ()
     from mace_cl import compiler
 
-    return compiler.inputs_of(request.model, request.shapes, request.outputs)
+    return compiler.inputs_of(request.model, request.shapes, request.outputs, request.settings.trust)
 
 
 def start(request: Request, given: Opened | None, sought: Found = None) -> tuple[Executor, Decision]:

@@ -201,6 +201,7 @@ ONLY_IN = {
     "onnx_ir": {"export", "frontends", "graph", "ops", "passes", "lower", "placement", "onnx_backend"},
     "onnxscript": {"passes"},
     "onnxruntime": {"benchmark", "demo", "runtime", "tools"},
+    "torch": {"frontends", "tools"},
     "pydantic": {"deploy"},
     "yaml": {"deploy"},
     "typer": {"cli"},

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mace_cl.errors import DamagedError, ModelError
+from mace_cl.errors import DamagedError, MaceClError, ModelError
 from mace_cl.frontends.archive import ViewFile
 from mace_cl.wire import Field, fields, head
 
@@ -53,7 +53,7 @@ class Format:
     install for it, ``packages`` are the modules that then must be there.  ``takes`` are further arguments of its
     ``load``: ``trust`` where such files may hold code, ``outputs`` where it cuts the model by itself as far as it can.
     ``companions`` gives the other files that the model is made of, in a fixed order, from its path and content; they
-    must be part of its identity.
+    must be part of its identity.  ``symbolic`` formats have a function ``declared`` besides, as `onnx.declared`.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Format:
     packages: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     companions: Callable[[Path, memoryview], list[Path]] = _none
+    symbolic: bool = False
 
 
 def sniff_onnx(view: memoryview) -> bool:
@@ -178,9 +179,10 @@ def _sniff_keras(view: memoryview) -> bool:
 
 
 def _sniff_torch(view: memoryview) -> bool:
-    names = _entries(view)
-    ends = ("archive_format", "serialized_exported_program.json", "constants.pkl")
-    return any(name.endswith(ends) or "/code/" in name for name in names)
+    ends = ("archive_format", "serialized_exported_program.json", "constants.pkl", "data.pkl")
+    # before 1.6 a pickle of a number was the magic
+    legacy = bytes(view[:15]) == b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+    return legacy or any(name.endswith(ends) or "/code/" in name for name in _entries(view))
 
 
 def _onnx_companions(path: Path, view: memoryview) -> list[Path]:
@@ -225,10 +227,10 @@ FORMATS: tuple[Format, ...] = (
     Format("tflite", "TensorFlow Lite model", _sniff_tflite),
     Format("", "HDF5 file (Keras)", _sniff_hdf5),
     Format("", "Keras archive", _sniff_keras),
-    Format("", "PyTorch archive (torch.export or TorchScript)", _sniff_torch),
+    Format("torch", "PyTorch archive (torch.export or TorchScript)", _sniff_torch, takes=("trust",), symbolic=True),
     Format("mace", "model graph of MACE", sniff_mace, companions=_mace_companions),
     Format("", "TensorFlow SavedModel", _sniff_saved_model, companions=_saved_model_companions),
-    Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions),
+    Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions, symbolic=True),
     Format("caffe", "Caffe model (caffemodel)", sniff_caffe, companions=_caffe_companions),
     Format("", "TensorFlow graph (GraphDef)", sniff_tensorflow),
     Format("caffe", "Caffe network (prototxt)", _sniff_prototxt, companions=_caffe_companions),
@@ -278,7 +280,7 @@ def opened(source: Path | bytes) -> Iterator[memoryview]:
         if source.is_dir():
             raise ModelError(f"{source}: a folder without saved_model.pb is no model; give the model's file") from error
         raise ModelError(f"{path}: no such file; check the path") from error
-    except ModelError:
+    except MaceClError:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 
-__all__ = ["OPSET", "QUANTISED_OPSET", "UNMAPPED", "GraphBuilder", "cut", "make_static", "refuse_unmapped"]
+__all__ = ["OPSET", "QUANTISED_OPSET", "UNMAPPED", "GraphBuilder", "cut", "free", "make_static", "refuse_unmapped"]
 
 OPSET, QUANTISED_OPSET = 21, 20
 """The opset of the graphs that frontends build: the first that quantises 16 bits, and old enough for every reader.
@@ -93,7 +93,7 @@ class GraphBuilder:
         it, the others begin with it, and reports show it.  Attributes that are None are left out.
         """
         layer = layer or next((name for name in outputs if name), "")
-        name = _free(self._nodes, layer if layer and layer not in self._nodes else f"{layer}/{op_type}".lstrip("/"))
+        name = free(self._nodes, layer if layer and layer not in self._nodes else f"{layer}/{op_type}".lstrip("/"))
         suffixes = [""] if len(outputs) == 1 else [f":{place}" for place in range(len(outputs))]
         values = [self._value(one or name + suffix) for one, suffix in zip(outputs, suffixes, strict=True)]
         given = {key: value for key, value in attributes.items() if value is not None}
@@ -119,14 +119,14 @@ class GraphBuilder:
         if other is not value:
             if other in self.inputs:
                 raise ModelError(f"{self.name}: two tensors are called {name!r}; export the model again")
-            other.name = _free(self._values, f"{name}/inner")
+            other.name = free(self._values, f"{name}/inner")
             self._values[other.name] = other
         self._values.pop(str(value.name), None)
         value.name = name
         self._values[name] = value
 
     def _value(self, name: str, shape: ir.Shape | None = None, kind: ir.TypeProtocol | None = None) -> ir.Value:
-        name = _free(self._values, name)
+        name = free(self._values, name)
         self._values[name] = ir.Value(name=name, shape=shape, type=kind)
         return self._values[name]
 
@@ -157,12 +157,13 @@ class GraphBuilder:
         return model
 
 
-def _free(taken: Mapping[str, object], name: str) -> str:
-    free, number = name, 0
-    while free in taken:
+def free(taken: Mapping[str, object], name: str) -> str:
+    """The name, with a number where it is taken."""
+    found, number = name, 0
+    while found in taken:
         number += 1
-        free = f"{name}.{number}"
-    return free
+        found = f"{name}.{number}"
+    return found
 
 
 def make_static(model: ir.Model, shapes: Mapping[str, Sequence[int]], name: str) -> None:

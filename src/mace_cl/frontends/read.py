@@ -12,7 +12,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mace_cl.errors import ModelError, UnsupportedError
-from mace_cl.frontends import onnx
 from mace_cl.frontends.formats import FORMATS, opened, recognise, sniff_onnx
 from mace_cl.frontends.graphs import cut, refuse_unmapped
 from mace_cl.frontends.parameters import fix, parameter_inputs
@@ -70,18 +69,23 @@ def load(
     return model
 
 
-def declared(source: Path | bytes, outputs: Sequence[str] = ()) -> tuple[ir.Model, tuple[str, ...]] | None:
-    """An ONNX model with its inputs as it declares them, and the names of those that are parameters of ops.
+def declared(
+    source: Path | bytes, outputs: Sequence[str] = (), trust: bool = False
+) -> tuple[ir.Model, tuple[str, ...]] | None:
+    """A model with its inputs as it declares them, and the names of those that are parameters of ops.
 
-    None for other formats, whose inputs are static, and for what is no model: `load` says why.
+    None for formats whose inputs are static, and for what is no model: `load` says why.
 
     Raises:
         InputError: ``outputs`` do not fit the model.
+        ModelError, UnsupportedError: as `load`.
     """
     with opened(source) as view:
-        if not sniff_onnx(view):
-            return None
-    model = onnx.declared(source)
+        form = recognise(view)
+    if form is None or not form.symbolic:
+        return None
+    module = importlib.import_module(f"mace_cl.frontends.{form.name}")
+    model: ir.Model | None = module.declared(source, **({"trust": trust} if "trust" in form.takes else {}))
     if model is None:
         return None
     if outputs:

@@ -213,7 +213,7 @@ def _inputs_of(args: RunArgs) -> Sequence[Input | Port | PortView]:
     if is_program(head):
         program = open_program(args.model).program
         return program.inputs or program.targets[0].schedule.inputs
-    if found := inputs_of(args.model, args.shapes, args.model_outputs):
+    if found := inputs_of(args.model, args.shapes, args.model_outputs, bool(args.trust)):
         return found
     graph = load(args.model, args.shapes, args.model_outputs, trust=bool(args.trust)).graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
