@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from mace_cl.cli import main
 from mace_cl.demo import models
 from mace_cl.device import Device
-from mace_cl.errors import InputError
+from mace_cl.errors import InputError, ProgramError
+from mace_cl.program.format import read, write
 from mace_cl.tools.report import ReportArgs, Step, run
 from pages import read_page
 from support import case, model_of
@@ -92,6 +94,11 @@ def test_a_program_of_another_model_or_of_other_options(found: Any, folder: Path
         run(ReportArgs(models.DIGITS, page, program=program, device=device.runtime))
     with pytest.raises(InputError, match="options none, but those given are runtime=cpu"):
         run(ReportArgs(folder / "<b>&.onnx", page, program=program, device=device.runtime, runtime="cpu"))
+    (target,) = (opened := read(program)).targets
+    other = replace(target, signature=replace(target.signature, driver="another"))
+    write(replace(opened, targets=(other,)), folder / "other.bin")
+    with pytest.raises(ProgramError, match=r"driver.* A report is on a program that is used as it is"):
+        run(ReportArgs(folder / "other.bin", page, device=device.runtime))
     small = folder / "small.bin"
     assert main(["compile", str(models.DIGITS), "-o", str(small), "--device", device.runtime, "-q"]) == 0
     with pytest.raises(InputError, match="holds no weights"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mace_cl.errors import HostError, InputError, MaceClError, StorageError
+from mace_cl.errors import HostError, InputError, MaceClError, ProgramError, StorageError
 from mace_cl.schedule import CPU, Place
 from mace_cl.tools.common import PROGRAM_NAME, DeviceName, Progress, check_writable
 
@@ -130,6 +130,7 @@ def run(args: ReportArgs) -> ReportResult:
 
     Raises:
         InputError: an argument does not fit, or ``program`` is of another model or of other options.
+        ProgramError: the program can't be used here as it is.
         HostError: a PDF is wanted, and there is no browser to make it.
         StorageError: a file can't be written.
         MaceClError: as `mace_cl.Runtime`.
@@ -247,6 +248,14 @@ class _Report:
                 raise InputError(f"{program}: was compiled with the options {own}, but those given are {other}")
         if not inside:
             raise InputError(f"{program}: holds no weights, so it can't be started alone; compile it with --bake")
+        from mace_cl.tools import why
+
+        foreseen = why.run(why.WhyArgs(program, device=self._args.device, store=self._args.store))
+        if foreseen.action != "use":
+            raise ProgramError(
+                f"{foreseen.sentence} A report is on a program that is used as it is; `mace-cl run {program} --random` "
+                "adds what is missing"
+            )
 
     def _cold(self, program: Path) -> Start:
         self._report("cold start", 0, 1)
