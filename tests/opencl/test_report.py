@@ -83,7 +83,7 @@ def test_a_program_alone(found: Any, folder: Path, device: Device, capsys: pytes
     assert "compile" in said["cold"]["steps"], "from the sources inside"
     assert "proof" in said["first"]["steps"], "a file that was given"
     assert said["absent"].keys() == {"accuracy", "passes"}
-    assert "Not compared with ONNX Runtime: no source model was given" in page.read_text(encoding="utf-8")
+    assert "Not compared with another engine: no source model was given" in page.read_text(encoding="utf-8")
     assert program.read_bytes() == before
     read_page(page.read_text(encoding="utf-8"))
 

@@ -91,7 +91,7 @@ def test_what_is_lacking_is_said() -> None:
     said = " ".join(read_page(page(bare)).said)
     for text in (
         "Not measured: it is encrypted.", "Not counted: no source model was given.",
-        "Not compared with ONNX Runtime: there is no model.", "came from: plain.",
+        "Not compared with another engine: there is no model.", "came from: plain.",
         "not given: only its compiled program",
         "not compared", "Nothing is known that would need care", "ceilings of this device could not be measured",
     ):  # fmt: skip

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_verb, count, shapes
+from mace_cl.cli.options import (
+    Verbs,
+    add_compile_options,
+    add_device,
+    add_exact,
+    add_json,
+    add_quiet,
+    add_verb,
+    count,
+    shapes,
+)
 
 __all__ = ["add_to"]
 
@@ -34,6 +44,7 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--runs", type=count, default=100, metavar="N", help="timed runs, default: 100")
     add_device(parser)
     add_compile_options(parser)
+    add_exact(parser)
     add_json(parser)
     add_quiet(parser)
 
@@ -49,7 +60,7 @@ def _run(options: argparse.Namespace) -> None:
                 options.model, options.output, options.pdf, options.program, options.runs, device=options.device,
                 shapes=shapes(options.shape), outputs=options.outputs, runtime=options.runtime,
                 provider=options.provider, store=options.store, jobs=options.jobs, trust=options.trust,
-                progress=progress,
+                exact=options.exact, progress=progress,
             )
         )  # fmt: skip
     if options.json:

@@ -25,7 +25,7 @@ class Facts:
     """What notes hang on.
 
     ``hosted`` counts the nodes that the host runs; ``spread`` is p99 over p50 of the latency; ``differs`` tells that
-    the outputs are not bit for bit ONNX Runtime's, ``unproven`` that a first start tried the file in a child process,
+    the outputs are not bit for bit the reference's, ``unproven`` that a first start tried the file in a child process,
     ``safe`` that kernels are built without the compiler's optimisations, ``part_of_cores`` that this process may not
     use all of the machine's.
     """
@@ -143,7 +143,7 @@ NOTES: tuple[tuple[Callable[[Facts], bool], Note], ...] = (
     (
         lambda facts: facts.differs,
         Note(
-            "answers differ a little from ONNX Runtime",
+            "answers differ a little from ONNX Runtime or another engine",
             "fp32 sums in another order; up to 1e-4 of the largest output is normal",
             "compare with `mace-cl validate MODEL`, which shows the difference",
         ),

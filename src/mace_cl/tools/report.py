@@ -349,16 +349,17 @@ class _Report:
             return None
         saved = args.output.with_name(f"{args.output.stem}-inputs.npz")
         asked = validate.ValidateArgs(
-            args.model, reference="onnxruntime", program=self._program, save=saved, shapes=args.shapes,
-            outputs=args.outputs, device=args.device, runtime=args.runtime, provider=args.provider, exact=args.exact,
-            store=args.store, jobs=args.jobs, trust=args.trust, progress=args.progress,
+            args.model, program=self._program, save=saved, shapes=args.shapes, outputs=args.outputs,
+            device=args.device, runtime=args.runtime, provider=args.provider, exact=args.exact, store=args.store,
+            jobs=args.jobs, trust=args.trust, progress=args.progress,
         )  # fmt: skip
-        self._report("comparing with ONNX Runtime", 0, 1)
+        self._report("comparing with the reference", 0, 1)
         try:
             return self._timed(
-                "compare with ONNX Runtime",
+                "compare",
                 ("validate", self._name, "--program", self._shown, *self._graph_options()), lambda: validate.run(asked),
-                lambda found: "passed" if found.passed else f"failed; the inputs are in {saved.name}",
+                lambda found: f"with {found.reference}: "
+                + ("passed" if found.passed else f"failed; the inputs are in {saved.name}"),
             )  # fmt: skip
         except (HostError, InputError) as error:
             self._absent["accuracy"] = str(error)

@@ -288,7 +288,7 @@ def _accuracy(result: ReportResult) -> list[str]:
     found = result.accuracy
     if found is None:
         oracle = dict(result.program.targets[result.target].provenance).get("oracle", "")
-        shown = [paragraph(f"Not compared with ONNX Runtime: {result.absent['accuracy']}.")]
+        shown = [paragraph(f"Not compared with another engine: {result.absent['accuracy']}.")]
         if oracle:
             shown.append(
                 paragraph(f"When the program was made, the answers that its starts are checked by came from: {oracle}.")
@@ -302,10 +302,13 @@ def _accuracy(result: ReportResult) -> list[str]:
     verdict = "passed" if found.passed else "failed"
     head = ("", "value", "cosine", "SQNR, dB", "largest error", "mean error")
     shown = [
-        f'<p>Compared with ONNX Runtime on {inputs}: <strong class="{"good" if found.passed else "bad"}">{verdict}'
-        f"</strong>; the least cosine similarity that counts is {found.threshold:g}.</p>",
+        f"<p>Compared with {escape(found.reference)} on {inputs}: "
+        f'<strong class="{"good" if found.passed else "bad"}">{verdict}</strong>; the least cosine similarity that '
+        f"counts is {found.threshold:g}.</p>",
         table("Agreement of the outputs", head, rows, text=(0, 1)),
     ]
+    if found.departure is not None and found.departure.reference != found.reference:
+        shown.append(paragraph(f"The layer was found with {found.departure.reference}, which tells of layers."))
     if found.saved is not None:
         shown.append(paragraph(f"The inputs that fail are in {found.saved.name}, for a bug report."))
     return shown
