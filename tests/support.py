@@ -20,7 +20,7 @@ from mace_cl.bind import bind, by_rule
 from mace_cl.compiler import prepare, traits_of
 from mace_cl.device import Device
 from mace_cl.frontends.read import load
-from mace_cl.lower import Algorithm, direct, lower, with_algorithms
+from mace_cl.lower import Algorithm, direct, halve, lower, with_algorithms
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits
 from mace_cl.runtime.build import build_source
@@ -168,7 +168,7 @@ def start_with(
     """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
     traits = traits_of(device)
     plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
-    schedule, constants = bind(with_algorithms(plan, algorithm), traits, choose or by_rule)
+    schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule)
     kernels = range(len(schedule.kernels))
     return Executor(device, context, schedule, [(kernels, build_source(context, schedule, kernels))], constants)
 
@@ -235,3 +235,15 @@ class Results:
             return self._together([one])[one]
         except Exception as error:
             return error
+
+
+MIXED = case(
+    "mixed",
+    "c = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(c) d = Conv<group=24, pads=[1,1,1,1], strides=[2,2]>(r, w2) "
+    "g = GlobalAveragePool(d) s = Sigmoid(g) e = Mul(d, s) p = MaxPool<kernel_shape=[2,2], pads=[0,0,1,1]>(e) "
+    "k = Concat<axis=1>(p, e) q = Conv(k, w3) f = Exp(q) u = Resize<mode=\"linear\">(f, , z) "
+    "n = InstanceNormalization(u, t, o) m = Transpose<perm=[0,2,3,1]>(n) y = Softmax(m) y1 = Conv<group=2>(k, w4)",
+    x=(2, 5, 9, 9), w1=(24, 5, 3, 3), b1=(24,), w2=(24, 1, 3, 3), w3=(17, 48, 1, 1), w4=(32, 24, 1, 1),
+    z=[1.0, 1.0, 2.0, 2.0], t=(17,), o=(17,), oracle="onnxruntime",
+)  # fmt: skip
+"""Nearly every family in one graph."""

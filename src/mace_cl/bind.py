@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.lower import assign
+from mace_cl.lower import assign, pack, render
 from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
 
@@ -34,7 +34,8 @@ def by_rule(problem: Problem, traits: Traits) -> dict[str, int]:
 
 def kernels_of(plan: Plan) -> tuple[Problem, ...]:
     """The problem of each kernel that `bind` makes, in the schedule's order."""
-    return tuple(dict.fromkeys(call.problem for call in plan.calls if isinstance(call, KernelCall)))
+    found = dict.fromkeys((call.problem, call.kinds) for call in plan.calls if isinstance(call, KernelCall))
+    return tuple(problem for problem, _ in found)
 
 
 def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule, NDArray[np.uint8]]:
@@ -43,7 +44,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
     ``choose`` picks the parameters of a problem; by default its own rule does.
     """
     arena = assign(plan)
-    kernels: dict[Problem, tuple[int, Kernel, Rendered, dict[str, int]]] = {}
+    kernels: dict[tuple[Problem, tuple[str, ...]], tuple[int, Kernel, Rendered, dict[str, int]]] = {}
     packed: list[NDArray[np.uint8]] = []
     alike: dict[tuple[int, bytes], list[tuple[Slot, NDArray[np.uint8]]]] = {}
     places: dict[tuple[int, int, int], Slot] = {}
@@ -83,18 +84,19 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
             ports = tuple(map(port, call.inputs)), tuple(map(port, call.outputs))
             hosts.append(HostStep(len(launches), call.provider, call.model, *ports, tuple(own), call.node))
             continue
-        if call.problem not in kernels:
+        key = call.problem, call.kinds
+        if key not in kernels:
             parameters = choose(call.problem, traits)
             name = f"{call.problem.family}_{len(kernels)}"
-            rendered = call.problem.render(name, parameters)
+            rendered = render(call, name, parameters)
             kernel = Kernel(name, call.problem.family, rendered.source, tuple(parameters.items()))
-            kernels[call.problem] = (len(kernels), kernel, rendered, parameters)
-        index, _, rendered, parameters = kernels[call.problem]
+            kernels[key] = (len(kernels), kernel, rendered, parameters)
+        index, _, rendered, parameters = kernels[key]
         args = []
         for position, operand in enumerate(call.operands):
             if isinstance(operand, Constant):
-                key = (id(operand), index, position)
-                args.append(constant(key, partial(call.problem.pack, position, operand.array, parameters)))
+                place = (id(operand), index, position)
+                args.append(constant(place, partial(pack, call, position, operand.array, parameters)))
             else:
                 args.append(slot(operand))
         args.append(slot(call.result))

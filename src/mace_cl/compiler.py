@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from mace_cl import __version__
 from mace_cl.bind import bind, kernels_of
 from mace_cl.child import Child, ChildError
-from mace_cl.device import block_for
+from mace_cl.device import block_for, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, HostError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.read import as_onnx, declared, load
 from mace_cl.graph import type_name
 from mace_cl.identity import engine_fingerprint
 from mace_cl.kernels.conv2d import Conv2D
-from mace_cl.lower import assign, with_algorithms
+from mace_cl.lower import assign, halve, with_algorithms
 from mace_cl.lower.winograd import possible
 from mace_cl.placement import plan
 from mace_cl.plan import Constant, HostCall, KernelCall, Layout, Plan, Traits
@@ -65,7 +65,7 @@ class Prepared:
     """A model bound to a device, before its kernels are built.
 
     ``reference`` is the same model for ONNX Runtime, where it can have it; ``origins`` tells as pairs of
-    provenance which choices are tuned, ``values`` what the parameters were.
+    provenance which choices are tuned, and whether floats lie as halves; ``values`` what the parameters were.
     """
 
     schedule: Schedule
@@ -86,7 +86,8 @@ def traits_of(device: Device) -> Traits:
 
 def layout_of(device: Device) -> Layout:
     """The layout family of plans for a device."""
-    return Layout(block_for(device), max(128, device.base_align), "cl_khr_fp64" in device.extensions)
+    doubles, halves = "cl_khr_fp64" in device.extensions, not quirk_for(device).slow_halves
+    return Layout(block_for(device), max(128, device.base_align), doubles, halves)
 
 
 def planned(
@@ -201,7 +202,7 @@ def prepare(
     )
     with _blamed_on_the_model():
         report("planning kernels and memory", 2, 3)
-        chosen = with_algorithms(found, choices.algorithm)
+        chosen = halve(with_algorithms(found, choices.algorithm))
         schedule, constants = bind(chosen, choices.traits, choices.parameters)
         for step in schedule.hosts:
             HostPart(step, constants)
@@ -210,7 +211,7 @@ def prepare(
     if origins:
         logger.info("Tuning records are used: %s.", "; ".join(f"{name}: {value}" for name, value in origins))
     fixed = tuple(Value.of(name, array) for name, array in sorted((values or {}).items()))
-    return Prepared(schedule, constants, reference, origins, fixed)
+    return Prepared(schedule, constants, reference, (*_halves(chosen), *origins), fixed)
 
 
 def _origins(plan: Plan, chosen: Plan, schedule: Schedule, choices: Choices) -> Pairs:
@@ -227,6 +228,12 @@ def _origins(plan: Plan, chosen: Plan, schedule: Schedule, choices: Choices) -> 
         )
         found += [(f"algorithms, {rung}", str(algorithms[rung])) for rung in RUNGS[:-1] if algorithms[rung]]
     return tuple(found)
+
+
+def _halves(chosen: Plan) -> Pairs:
+    """Which types of 16 bits the device's memory holds, as a pair of provenance."""
+    kinds = {kind for call in chosen.calls if isinstance(call, KernelCall) for kind in call.kinds if kind}
+    return (("halves", ", ".join(sorted(kinds))),) if kinds else ()
 
 
 @contextmanager

@@ -104,11 +104,12 @@ class Checked:
 
 def checked(request: Request, target: Target, constants: Constants) -> Checked:
     """The executor of a part, its golden vectors answered; wrong kernels are replaced by their safe variant."""
-    from mace_cl.runtime.golden import checkable, compare, expected, golden_inputs, quantises, sample
+    from mace_cl.runtime.golden import checkable, compare, expected, golden_inputs, quantises, sample, tolerance
 
     context = _context(request)
     found = Checked(_executor(request, target, constants, context), target)
     golden, inputs = expected(target.golden), golden_inputs(target.schedule.inputs)
+    allowed = tolerance(target.provenance)
     try:
         outputs = found.executor.run(inputs)
     except HostError as error:
@@ -117,11 +118,11 @@ def checked(request: Request, target: Target, constants: Constants) -> Checked:
         logger.info("Nothing is kept to check later starts by, as the golden inputs do not suit this model: %s", error)
         return replace(found, target=replace(target, golden=()))
     quantised = quantises(target.schedule)
-    difference = compare(golden, outputs, quantised)
+    difference = compare(golden, outputs, quantised, allowed)
     if difference is not None:
         found = _with_safe_kernels(request, target, constants, found.executor, context)
         outputs = found.executor.run(inputs)
-        still = compare(golden, outputs, quantised)
+        still = compare(golden, outputs, quantised, allowed)
         if still is not None:
             finding = (
                 f"Output {still.output!r} departs from the reference by {still.relative:.1e} of its largest value on "
@@ -141,11 +142,12 @@ def checked(request: Request, target: Target, constants: Constants) -> Checked:
 def _with_safe_kernels(
     request: Request, target: Target, constants: Constants, executor: Executor, context: Any
 ) -> Checked:
+    from mace_cl.runtime.golden import tolerance
     from mace_cl.runtime.repair import wrong_kernels
     from mace_cl.runtime.worker import complete_binary
 
     schedule, device = target.schedule, request.device
-    wrong = wrong_kernels(device, context, schedule, executor, constants)
+    wrong = wrong_kernels(device, context, schedule, executor, constants, tolerance(target.provenance))
     if not wrong:
         return Checked(executor, target)
     kernels = tuple(wrong)

@@ -39,15 +39,16 @@ Size3 = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout family: activations are NCHWc with ``block`` channels together, fp32.
+    """A layout family: activations are NCHWc with ``block`` channels together.
 
     ``view_alignment`` is the alignment in bytes that a part of a buffer needs to be an argument;
-    ``doubles`` says whether kernels can compute in float64.
+    ``doubles`` says whether kernels can compute in float64, ``halves`` whether 16-bit floats lie as such.
     """
 
     block: int
     view_alignment: int
     doubles: bool = True
+    halves: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,11 @@ class Tunable(Problem, Protocol):
 
 @dataclass(frozen=True)
 class Buffer:
-    """An activation: ``size`` bytes."""
+    """An activation: ``size`` bytes; ``kind`` is the type that the model gives its elements, if that is known."""
 
     name: str
     size: int
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """Run ``problem`` on ``operands`` into ``result``; ``node`` names the model's nodes it computes."""
+    """Run ``problem`` on ``operands`` into ``result``; ``node`` names the model's nodes it computes.
+
+    ``kinds`` are the types of the arguments that lie as halves, the result's last, and "" for all others; it may be
+    empty as a whole.
+    """
 
     problem: Problem
     operands: tuple[Region | Constant, ...]
     result: Region
     node: str
+    kinds: tuple[str, ...] = ()
 
     @property
     def results(self) -> tuple[Region, ...]:

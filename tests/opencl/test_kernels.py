@@ -13,7 +13,7 @@ from mace_cl.kernels.windows import Window
 from mace_cl.lower import estimated
 from mace_cl.plan import Problem, Traits
 from mace_cl.runtime.executor import Executor
-from support import Case, case, difference, filled, model_of, start_with
+from support import MIXED, Case, case, difference, filled, model_of, start_with
 
 TOLERANCE = 1e-5
 
@@ -23,18 +23,6 @@ def check(executor: Executor, one: Case, tolerance: float = TOLERANCE) -> None:
         got = executor.run(one.inputs)
     for name, expected in one.expected.items():
         assert difference(got[name], expected) <= tolerance, name
-
-
-MIXED = case(
-    "mixed",
-    "c = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(c) d = Conv<group=24, pads=[1,1,1,1], strides=[2,2]>(r, w2) "
-    "g = GlobalAveragePool(d) s = Sigmoid(g) e = Mul(d, s) p = MaxPool<kernel_shape=[2,2], pads=[0,0,1,1]>(e) "
-    "k = Concat<axis=1>(p, e) q = Conv(k, w3) f = Exp(q) u = Resize<mode=\"linear\">(f, , z) "
-    "n = InstanceNormalization(u, t, o) m = Transpose<perm=[0,2,3,1]>(n) y = Softmax(m) y1 = Conv<group=2>(k, w4)",
-    x=(2, 5, 9, 9), w1=(24, 5, 3, 3), b1=(24,), w2=(24, 1, 3, 3), w3=(17, 48, 1, 1), w4=(32, 24, 1, 1),
-    z=[1.0, 1.0, 2.0, 2.0], t=(17,), o=(17,), oracle="onnxruntime",
-)  # fmt: skip
-"""Nearly every family in one graph."""
 
 
 @pytest.mark.parametrize("block", [4, 8, 16])

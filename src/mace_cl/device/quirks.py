@@ -20,7 +20,8 @@ class Quirk:
     where it is not the device's vector width.  ``binary_after_first_run``: machine code is made at
     the first enqueue, so a binary taken before is incomplete.  ``damaged_binary_kills``: a damaged
     binary ends the process instead of giving an error.  ``needs_linker``: compiling starts ``ld``,
-    and aborts the process where there is none.  ``by_name_only``: never a default.
+    and aborts the process where there is none.  ``slow_halves``: reading and writing 16-bit floats takes a
+    function call per element.  ``by_name_only``: never a default.
     """
 
     runtime: str
@@ -29,13 +30,22 @@ class Quirk:
     binary_after_first_run: bool = False
     damaged_binary_kills: bool = False
     needs_linker: bool = False
+    slow_halves: bool = False
     by_name_only: bool = False
 
 
 QUIRKS = (
     Quirk("intel", 10),
     # LLVM 14 inside PoCL 3.0 crashes on some 16-wide code.
-    Quirk("pocl-3.0", 30, block=8, binary_after_first_run=True, damaged_binary_kills=True, needs_linker=True),
+    Quirk(
+        "pocl-3.0",
+        30,
+        block=8,
+        binary_after_first_run=True,
+        damaged_binary_kills=True,
+        needs_linker=True,
+        slow_halves=True,
+    ),
     Quirk("pocl", 20, binary_after_first_run=True, damaged_binary_kills=True, needs_linker=True),
     Quirk("mali", 0, block=4, binary_after_first_run=True),
     # A simulator that checks every access, at about 16 MFLOP/s.

@@ -12,8 +12,9 @@ A 1×1 convolution of stride 1 runs over all pixels as one row; a matrix product
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Conv2D:
     Operands: x, weights ``[OC, IC/groups, KH, KW]``, bias ``[OC]`` if ``bias``, the epilogue's.
     With ``groups`` > 1, channels per group must be multiples of c on both sides.  With ``gather``, for
     which `can_gather` must hold, x is several operands of the same rows and columns, and input channel i
-    is channel ``gather[i][1]`` of operand ``gather[i][0]``.
+    is channel ``gather[i][1]`` of operand ``gather[i][0]``.  With ``staged``, for which `can_stage` must hold, what a
+    step needs of x is read by vectors into private memory first: worth it where reading converts.
     """
 
     c: int
@@ -47,6 +49,7 @@ class Conv2D:
     layouts: tuple[str, str] = ("blocked", "blocked")
     epilogue: Epilogue = IDENTITY
     gather: tuple[tuple[int, int], ...] = ()
+    staged: bool = False
 
     @property
     def family(self) -> str:
@@ -57,6 +60,13 @@ class Conv2D:
         """Whether each result hangs on one pixel of one image alone, and all of its channels."""
         pointwise = self.window.kernel == self.window.strides == (1, 1) and self.window.pads == (0, 0)
         return pointwise and self.batch == self.groups == 1 and self.layouts[0] == "blocked" and not self.gather
+
+    @property
+    def can_stage(self) -> bool:
+        """Whether a step's input channels are whole vectors."""
+        block = self._input_block
+        whole = self.layouts[0] == "blocked" or self.channels[0] // self.groups % block == 0
+        return self.layouts[0] != "nchw" and not self.gather and whole and block % self.c == 0
 
     @property
     def _sources(self) -> int:
@@ -262,10 +272,12 @@ def _accumulate(code: Code, problem: Conv2D, r: int, t: int, one: TileClass) -> 
             weights = f"((group * {blocks} + icb) * {kh} + kh) * {kw * block * r * c}"
             code.add(f"__global const float *restrict xp = x + {at};")
             code.add(f"__global const float *restrict wp = w + {weights};")
+            staged = _stage(code, window, one, x.column, (block, c)) if problem.staged else {}
             for k in range(kw):
                 if any(one.valid[k]):
                     with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):
-                        _multiply(code, window, x, k, (r, t), one.valid[k], f"{k * block * r * c} + ic * {r * c}", c)
+                        at = f"{k * block * r * c} + ic * {r * c}"
+                        _multiply(code, window, x, k, (r, t), one.valid[k], at, c, staged)
         if parts:
             with code.block(f"if (icb % {problem._part} == {problem._part - 1} || icb == {blocks - 1})"):
                 for sums in names:
@@ -287,14 +299,34 @@ def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, r: int, t: int
         done += count
 
 
+def _stage(code: Code, window: Window, one: TileClass, step: int, block: tuple[int, int]) -> dict[int, int]:
+    """Copies a block of channels, vector by vector, of all columns that a tile needs; where each lies, by column."""
+    pairs = [(k, pixel) for k, valid in enumerate(one.valid) for pixel, inside in enumerate(valid) if inside]
+    columns = sorted({pixel * window.strides[1] + k * window.dilations[1] for k, pixel in pairs})
+    channels, c = block
+    code.add(f"vec near[{len(columns) * channels // c}];", "const float *xs = (const float *)near;")
+    places = [(column, part) for column in columns for part in range(channels // c)]
+    code.add(*(f"near[{index}] = LOAD(xp + {a * step + b * c});" for index, (a, b) in enumerate(places)))
+    return {column: index * channels for index, column in enumerate(columns)}
+
+
 def _multiply(
-    code: Code, window: Window, x: View, k: int, size: tuple[int, int], valid: tuple[bool, ...], weights: str, c: int
+    code: Code,
+    window: Window,
+    x: View,
+    k: int,
+    size: tuple[int, int],
+    valid: tuple[bool, ...],
+    weights: str,
+    c: int,
+    staged: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     for index in range(size[0]):
         code.add(f"const vec w{index} = LOAD(wp + {weights} + {index * c});")
     step = {0: "0", 1: "ic"}.get(x.channel, f"ic * {x.channel}")
     for pixel in range(size[1]):
         if valid[pixel]:
-            offset = (pixel * window.strides[1] + k * window.dilations[1]) * x.column
+            column = pixel * window.strides[1] + k * window.dilations[1]
+            load = f"xs[{staged[column]} + {step}]" if staged else f"xp[{column * x.column} + {step}]"
             sums = " ".join(f"a{index}_{pixel} = x{pixel} * w{index} + a{index}_{pixel};" for index in range(size[0]))
-            code.add(f"const vec x{pixel} = (vec)(xp[{offset} + {step}]); {sums}")
+            code.add(f"const vec x{pixel} = (vec)({load}); {sums}")

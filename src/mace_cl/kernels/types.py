@@ -1,7 +1,7 @@
 """Element types: ONNX's names, their OpenCL C types, and how a tensor of each is computed.
 
 A tensor is *computed* in the type of its own name, but for float16 and bfloat16, which are computed in fp32 and
-stored at the model's inputs and outputs only.  OpenCL C 1.2 reads and writes halves on every device
+only stored as such.  OpenCL C 1.2 reads and writes halves on every device
 (``vload_half``, ``vstore_half``); arithmetic on them needs an extension.
 """
 

@@ -13,7 +13,7 @@ from mace_cl.graph import array_of, attribute, describe, is_used, nodes_of, stat
 from mace_cl.kernels.elementwise import COPY, Access, Elementwise
 from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.reorder import Reorder
-from mace_cl.kernels.types import OPENCL_TYPES, computed, item_bytes
+from mace_cl.kernels.types import OPENCL_TYPES, STORED_TYPES, computed, item_bytes
 from mace_cl.kernels.views import blocked_floats
 from mace_cl.kernels.windows import Window
 from mace_cl.plan import Buffer, Constant, HostCall, KernelCall, Layout, Problem, Region
@@ -29,7 +29,8 @@ class Builder:
     Each value of the graph has a region per layout in which it is at hand: ``nchw`` (row-major, any
     rank) or ``blocked`` (NCHWc, fp32; all but the last spatial dimension count as rows, of which rank 3
     has one).  Asking for another layout emits the conversion, once.
-    Elements are of the type that `kernels.types.computed` gives: tensors of halves lie as fp32.
+    Elements are of the type that `kernels.types.computed` gives: for lowering, tensors of halves lie
+    as fp32; `mace_cl.lower.halves` changes that in the plan.
     """
 
     def __init__(self, layout: Layout, opset: int) -> None:
@@ -118,13 +119,14 @@ class Builder:
 
     def allocate(self, value: ir.Value, layout: str) -> Region:
         """A new buffer for a result."""
-        region = self.scratch(value.name or "", self._size(value, layout))
+        kind = "" if value.dtype is None else value.dtype.name.lower()
+        region = self.scratch(value.name or "", self._size(value, layout), kind if kind in STORED_TYPES else "")
         self.place(value, layout, region)
         return region
 
-    def scratch(self, name: str, size: int) -> Region:
-        """A new buffer of ``size`` bytes that is no value of the graph."""
-        self.buffers.append(Buffer(name, size))
+    def scratch(self, name: str, size: int, kind: str = "") -> Region:
+        """A new buffer of ``size`` bytes that is no value of the graph; or of one whose type is ``kind``."""
+        self.buffers.append(Buffer(name, size, kind))
         return Region(len(self.buffers) - 1, 0, size)
 
     def _size(self, value: ir.Value, layout: str) -> int:

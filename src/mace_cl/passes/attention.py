@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape
+from mace_cl.graph import DOMAIN, array_of, attribute, is_fp32, nodes_of, static_shape
 from mace_cl.passes.rewrite import replace, sole_use
 
 __all__ = ["AttentionPass"]
@@ -44,7 +44,7 @@ def _fuse(softmax: ir.Node, opset: int) -> bool:
     sizes = [static_shape(value) for value in (q, k, v)]
     if any(size is None or len(size) != 4 or size[:2] != shape[:2] for size in sizes):
         return False
-    if any(value is None or value.dtype != ir.DataType.FLOAT or array_of(value) is not None for value in (q, k, v)):
+    if any(not is_fp32(value) or array_of(value) is not None for value in (q, k, v)):
         return False
     accesses = [_access(value) for value in (q, k, v) if value is not None]
     base, offset, strides = accesses[1]

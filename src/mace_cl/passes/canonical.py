@@ -16,9 +16,11 @@ auto_pad of Conv and pools                  explicit ``pads``
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from mace_cl.graph import DOMAIN, array_of, attribute, is_fp32, is_used, nodes_of, static_shape
 from mace_cl.passes.rewrite import add_constant, replace
@@ -107,9 +109,14 @@ def _gemm(node: ir.Node) -> bool:
         return _spelled_out(node)
     graph, name = _graph(node), node.outputs[0].name
     matrix = weights if attribute(node, "transB", 0) else weights.T
-    inputs = [node.inputs[0], add_constant(graph, f"{name}.matrix", matrix * np.float32(attribute(node, "alpha", 1.0)))]
+
+    def scaled(array: NDArray[Any], by: str) -> NDArray[Any]:
+        factor = attribute(node, by, 1.0)
+        return array if factor == 1.0 else array * np.float32(factor)  # halves stay such only where nothing rounds
+
+    inputs = [node.inputs[0], add_constant(graph, f"{name}.matrix", scaled(matrix, "alpha"))]
     if bias is not None:
-        row = np.broadcast_to(bias.reshape(-1) * np.float32(attribute(node, "beta", 1.0)), (matrix.shape[0],))
+        row = np.broadcast_to(scaled(bias.reshape(-1), "beta"), (matrix.shape[0],))
         inputs.append(add_constant(graph, f"{name}.row", row))
     replace(node, "Linear", inputs, {}, DOMAIN)
     return True

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.program.program import Pairs
 from mace_cl.schedule import ITEM_BYTES, Port, Schedule
 
 __all__ = [
-    "MOST_VALUES", "STEPS", "TOLERANCE", "Difference", "checkable", "compare", "expected", "golden_inputs", "quantises",
-    "sample",
+    "HALVES_TOLERANCE", "MOST_VALUES", "STEPS", "TOLERANCE", "Difference", "checkable", "compare", "expected",
+    "golden_inputs", "quantises", "sample", "tolerance",
 ]  # fmt: skip
 
 MOST_VALUES = 16384
@@ -25,6 +26,9 @@ MOST_VALUES = 16384
 
 TOLERANCE = 1e-3
 """The greatest difference, as a share of the output's largest magnitude, that is taken for rounding."""
+
+HALVES_TOLERANCE = 2.0**-5
+"""The same where values are rounded to 16 bits on their way."""
 
 STEPS, COSINE = 0.99, 0.98
 """What is rounding in a network that rounds tensors to a grid, where a sum near the middle of two steps may go either
@@ -100,16 +104,24 @@ def quantises(schedule: Schedule) -> bool:
     return any(node.op.startswith(_ROUNDING) for node in schedule.nodes)
 
 
+def tolerance(provenance: Pairs) -> float:
+    """What `compare` may take for rounding in a part of this provenance."""
+    return HALVES_TOLERANCE if any(name == "halves" for name, _ in provenance) else TOLERANCE
+
+
 _ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
 
 
 def compare(
-    golden: Mapping[str, NDArray[np.float32]], outputs: Mapping[str, NDArray[Any]], quantised: bool = False
+    golden: Mapping[str, NDArray[np.float32]],
+    outputs: Mapping[str, NDArray[Any]],
+    quantised: bool = False,
+    allowed: float = TOLERANCE,
 ) -> Difference | None:
     """The worst output if it departs from its golden values by more than rounding, else None.
 
-    That is `TOLERANCE`; in a ``quantised`` network (see `quantises`) also `STEPS` and `COSINE`.  NaN and infinities
-    must stand where they stood.
+    That is ``allowed`` (see `tolerance`); in a ``quantised`` network (see `quantises`) also `STEPS` and `COSINE`.  NaN
+    and infinities must stand where they stood.
     """
     worst = Difference("", 0.0)
     for name, wanted in golden.items():
@@ -125,7 +137,7 @@ def compare(
         relative = float(np.abs(given[finite] - wanted[finite]).max()) / scale
         if relative > worst.relative:
             worst = Difference(name, relative)
-    return worst if worst.relative > TOLERANCE else None
+    return worst if worst.relative > allowed else None
 
 
 def _on_a_grid(given: NDArray[np.float32], wanted: NDArray[np.float32], dtype: np.dtype[Any]) -> bool:

@@ -17,9 +17,16 @@ __all__ = ["wrong_kernels"]
 
 
 def wrong_kernels(
-    device: Device, context: Any, schedule: Schedule, executor: Executor, constants: NDArray[np.uint8]
+    device: Device,
+    context: Any,
+    schedule: Schedule,
+    executor: Executor,
+    constants: NDArray[np.uint8],
+    allowed: float = TOLERANCE,
 ) -> dict[int, int]:
     """The kernels whose result differs from that of their safe build, each with the first launch where it does.
+
+    ``allowed`` is how much of a result's largest magnitude is taken for rounding.
 
     The safe build (``-cl-opt-disable``) runs the golden inputs; before each launch its arena is copied
     to the executor under suspicion, so that one wrong kernel does not blame those after it.  Where tensors are
@@ -42,7 +49,7 @@ def wrong_kernels(
             given, wanted = executor.read(launch.args[-1]), safe.read(launch.args[-1])
             scale = max(float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)), 1e-30)
             with np.errstate(invalid="ignore"):
-                close = np.abs(given - wanted) <= TOLERANCE * scale
+                close = np.abs(given - wanted) <= allowed * scale
             close |= (given == wanted) | (np.isnan(given) & np.isnan(wanted))
             if np.mean(close) < least:
                 wrong.setdefault(launch.kernel, number)

@@ -24,7 +24,7 @@ from mace_cl.program.program import Unit
 from mace_cl.runtime.build import build_source, load_units
 from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor
-from mace_cl.runtime.golden import compare, expected, golden_inputs, quantises, sample
+from mace_cl.runtime.golden import compare, expected, golden_inputs, quantises, sample, tolerance
 from mace_cl.schedule import Launch, Port, Schedule
 
 __all__ = ["build", "complete_binary", "prove", "refer"]
@@ -119,7 +119,8 @@ def prove(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
             if target.golden:
                 raise
             outputs = {}  # the golden inputs are none that the host's part takes
-        difference = compare(expected(target.golden), outputs, quantises(schedule))
+        allowed = tolerance(target.provenance)
+        difference = compare(expected(target.golden), outputs, quantises(schedule), allowed)
         return {"verdict": "right" if difference is None else "wrong"}
     except MaceClError as error:
         return {"verdict": "refused", "error": str(error)}

@@ -1,7 +1,7 @@
 """What can be tuned: the kernels' parameter spaces and the choice of algorithm, and how records name them.
 
-A problem's identity in records is its family and its fields as JSON, without the epilogue and the bias:
-these hardly move the best parameters, and equal shapes then share what was measured.
+A problem's identity in records is its family and its fields as JSON, without the epilogue, the bias and
+how halves are read: these hardly move the best parameters, and equal shapes then share what was measured.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FAMILIES: Mapping[str, tuple[type, tuple[str, ...]]] = MappingProxyType(
 """What is tuned: the class of its problems, and the files whose text the records speak of."""
 
 _LAYOUTS = ("blocked", "nchw", "nhwc")
-_LEFT_OUT = ("epilogue", "bias")
+_LEFT_OUT = ("epilogue", "bias", "staged")
 _MOST = 1 << 31
 _MOST_WORDS = 1 << 14
 
