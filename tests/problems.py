@@ -43,6 +43,23 @@ PROBLEMS: dict[str, Problem] = {
         0.5,
         (Access((0, 3, 6, 1)), Access((0, 15, 3, 1)), Access((0, 2, 4, 1), 20), Access((0, 12, 2, 1))),
     ),
+    "attention_masked": Attention(
+        4,
+        1,
+        2,
+        3,
+        5,
+        3,
+        2,
+        0.5,
+        (
+            Access((0, 3, 6, 1)),
+            Access((0, 15, 3, 1)),
+            Access((0, 2, 4, 1), 20),
+            Access((0, 0, 5, 1)),
+            Access((0, 12, 2, 1)),
+        ),
+    ),
     "channel_gather": ChannelGather(4, 9, 2, (0, 1, 0, 1, 0, 1), (0, 0, 1, 1, 2, 2)),
     "conv2d_3x3": Conv2D(4, 1, (8, 8), Window((6, 6), (6, 6), (3, 3), pads=(1, 1)), epilogue=RESIDUAL),
     "conv2d_gather": Conv2D(

@@ -68,6 +68,22 @@ CASES = [
          "p = Softmax(d) y = MatMul(p, v)", x=(1, 17, 3, 2, 8), z=[0], f=np.float32(0.3)),
     case("attention_scores_are_output", "y1 = MatMul(x, x1) p = Softmax(y1) y = MatMul(p, x2)",
          x=(1, 2, 3, 4), x1=(1, 2, 4, 5), x2=(1, 2, 5, 7)),
+    *(
+        case(f"attention_masked_{name}",
+             f"s = MatMul(x, x1) d = Mul(f, s) a = Add({mask}) p = Softmax(a) y = MatMul(p, x2)",
+             x=(2, 3, queries, 4), x1=(2, 3, 4, 21), x2=(2, 3, 21, 5), f=np.float32(0.3), **values)
+        for name, mask, queries, values in (
+            ("by_key", "d, x3", 19, {"x3": np.float32(-1e4) * (np.arange(42).reshape(2, 1, 1, 21) % 5 == 0)}),
+            ("by_query", "x3, d", 19, {"x3": (2, 1, 19, 21)}),
+            ("by_head", "d, x3", 3, {"x3": (3, 3, 1)}),
+            ("causal", "d, k", 21, {"k": np.triu(np.full((21, 21), -np.inf, np.float32), 1)}),
+            ("everywhere", "d, x3", 5, {"x3": np.full((1, 1, 1, 21), -np.inf, np.float32)}),
+        )
+    ),
+    case("attention_scaled_before",
+         "a = Mul(x, f) t = Transpose<perm=[0,1,3,2]>(x1) b = Mul(t, f) s = MatMul(a, b) e = Expand(x3, z) "
+         "m = Add(s, e) p = Softmax(m) y = MatMul(p, x2)",
+         x=(1, 3, 9, 4), x1=(1, 3, 7, 4), x2=(1, 3, 7, 5), x3=(1, 1, 1, 7), f=np.float32(0.7), z=[1, 1, 9, 7]),
     case("attention_of_nan", "s = MatMul(x, x1) p = Softmax(s) y = MatMul(p, x2)",
          x=np.where(np.arange(24).reshape(1, 2, 3, 4) == 5, np.float32("nan"), filled("n", (1, 2, 3, 4))),
          x1=(1, 2, 4, 5), x2=(1, 2, 5, 7)),

@@ -26,8 +26,8 @@ TOKENS = case(
     "k = Transpose<perm=[0,2,1]>(q) d = MatMul(q, k) d1 = Mul(d, f) p = Softmax(d1) v = MatMul(p, q) "
     "r = ReduceMean<keepdims=0>(v, e) l = LogSoftmax(r) c = Concat<axis=1>(l, r) y = Tanh(c) "
     "n1 = Reshape(n, z1) y1 = Gemm(n1, w, o1)",
-    t=(11, 32), x=(1, 6, 32), s=(32,), o=(32,), w=filled("w", (32, 48)) / 8, o1=(48,), i=np.array([[3, 1, -1, 4, 0, 10]]),
-    f=np.array(0.1, np.float32), z=[3, 6, 16], e=[1], z1=[6, 32],
+    t=(11, 32), x=(1, 6, 32), s=(32,), o=(32,), w=filled("w", (32, 48)) / 8, o1=(48,),
+    i=np.array([[3, 1, -1, 4, 0, 10]]), f=np.array(0.1, np.float32), z=[3, 6, 16], e=[1], z1=[6, 32],
 )  # fmt: skip
 """Row-major families: gather, normalisation, products of two kinds, softmax, reduction, copies."""
 

@@ -59,6 +59,10 @@ def ops(body: str, **values: Any) -> list[str]:
          {"k": (6, 3), "s": [24, 6], "t": [2, 12, 3]}, ["Reshape", "Linear+"]),
         ("t = Transpose<perm=[0,1,3,2]>(x) s = MatMul(x, t) d = Div(s, k) p = Softmax(d) o = MatMul(p, x) "
          "y = Transpose<perm=[0,2,1,3]>(o)", {"k": np.float32(2)}, ["Attention"]),
+        ("t = Transpose<perm=[0,1,3,2]>(x) s = MatMul(x, t) d = Mul(s, k) a = Add(m, d) p = Softmax(a) "
+         "y = MatMul(p, x)", {"k": np.float32(2), "m": (1, 1, 1, 6)}, ["Attention"]),
+        ("a = Mul(x, k) t = Transpose<perm=[0,1,3,2]>(x) b = Mul(t, k) s = MatMul(a, b) p = Softmax(s) "
+         "y = MatMul(p, x)", {"k": np.float32(2)}, ["Attention"]),
         ("t = Transpose<perm=[0,1,3,2]>(x) s = MatMul(x, t) p = Softmax<axis=1>(s) y = MatMul(p, x)", {},
          ["Transpose", "MatMul", "Softmax", "MatMul"]),
         ("y = ReduceMean(x, a)", {"a": [2, 3]}, ["GlobalAveragePool"]),

@@ -1,4 +1,4 @@
-"""Attention of every head in one kernel: ``softmax(scale · q · kᵀ) · v``.
+"""Attention of every head in one kernel: ``softmax(scale · q · kᵀ + mask) · v``.
 
 One work-item computes c neighbouring queries of one head, one in each lane: scores, maxima and sums of
 the softmax are then plain vector operations, and keys and values are read where they lie, element by
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.expr import literal
@@ -26,7 +27,8 @@ __all__ = ["Attention"]
 class Attention:
     """``batch`` × ``heads`` heads of ``queries`` queries and ``keys`` keys of ``depth``, values of ``width``.
 
-    Operands: q, k, v, each with an ``Access`` over (batch, head, row, column); so has the result.
+    Operands: q, k, v, the mask if there is one, each with an ``Access`` over (batch, head, row, column); so has the
+    result, the last. Rows and columns of the mask are queries and keys.
     """
 
     c: int
@@ -37,7 +39,12 @@ class Attention:
     depth: int
     width: int
     scale: float
-    accesses: tuple[Access, Access, Access, Access]
+    accesses: tuple[Access, ...]
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask is added to the scores."""
+        return len(self.accesses) == 5
 
     @property
     def family(self) -> str:
@@ -70,22 +77,26 @@ class Attention:
         return scores + results
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
-        return unpacked(operand, array)
+        return np.ascontiguousarray(array, dtype=np.float32) if operand == 3 else unpacked(operand, array)
 
     def render(self, entry: str, parameters: Parameters) -> Rendered:
         c, queries, keys, width = self.c, self.queries, self.keys, self.width
         code = Code()
-        with code.block(kernel_head(entry, ["q", "k", "v"], "y")):
+        names = ("q", "k", "v", "m", "y") if self.masked else ("q", "k", "v", "y")
+        with code.block(kernel_head(entry, names[:-1], "y")):
             code.add("const int tile = get_global_id(0), head = get_global_id(1), image = get_global_id(2);")
             code.add(f"const int first = {tile_start(queries, c) if queries > c else '0'};")
-            for name, access in zip("qkvy", self.accesses, strict=True):
+            for name, access in zip(names, self.accesses, strict=True):
                 at = f"{access.offset} + image * {access.strides[0]} + head * {access.strides[1]}"
                 code.add(f"__global {'' if name == 'y' else 'const '}float *restrict {name}p = {name} + {at};")
             row, column = self.accesses[0].strides[2:]
             last = queries - 1
             for lane in range(c):
                 at = f"first + {lane}"
-                code.add(f"const int q{lane} = ({f'{at} < {last} ? {at} : {last}' if queries < c else at}) * {row};")
+                at = f"({f'{at} < {last} ? {at} : {last}' if queries < c else at})"
+                code.add(f"const int q{lane} = {at} * {row};")
+                if self.masked and self.accesses[3].strides[2]:
+                    code.add(f"const int m{lane} = {at} * {self.accesses[3].strides[2]};")
             code.add(f"vec query[{self.depth}], score[{keys}], result[{width}];")
             lanes = ", ".join(f"qp[q{lane} + d * {column}]" for lane in range(c))
             scaled = f"(vec)({lanes}) * (vec)({literal(self.scale)})"
@@ -93,6 +104,11 @@ class Attention:
             code.add("vec top = (vec)(-INFINITY), sum = (vec)(0.0f);")
 
             def keep(index: str, value: str) -> str:
+                if self.masked:
+                    return f"{value} += {self._mask(index)}; {kept(index, value)}"
+                return kept(index, value)
+
+            def kept(index: str, value: str) -> str:
                 return f"score[{index}] = {value}; top = top > {value} ? top : {value};"
 
             self._products(code, "k", parameters["keys"], keys, self.depth, "query", keep)
@@ -104,11 +120,19 @@ class Attention:
 
             self._products(code, "v", parameters["columns"], width, keys, "score", weigh)
             code.add("const float *lanes = (const float *)result;")
-            row, column = self.accesses[3].strides[2:]
+            row, column = self.accesses[-1].strides[2:]
             with code.block(f"for (int lane = 0; lane < {min(c, queries)}; ++lane)"):
                 target = f"yp[(first + lane) * {row} + i * {column}]"
                 code.add(f"for (int i = 0; i < {width}; ++i) {target} = lanes[i * {c} + lane];")
         return Rendered(prelude(c) + code.text(), (ceil_div(queries, c), self.heads, self.batch))
+
+    def _mask(self, index: str) -> str:
+        """The mask of key ``index`` for all lanes, whose rows of it begin at ``m0 m1 …``."""
+        row, column = self.accesses[3].strides[2:]
+        key = f"({index}) * {column}"
+        if row == 0:
+            return f"(vec)(mp[{key}])"
+        return f"(vec)({', '.join(f'mp[m{lane} + {key}]' for lane in range(self.c))})"
 
     def _products(
         self, code: Code, name: str, tile: int, length: int, depth: int, factor: str, finish: Callable[[str, str], str]

@@ -13,12 +13,11 @@ __all__ = ["lower_attention"]
 
 
 def lower_attention(builder: Builder, node: ir.Node) -> None:
-    """``sizes`` are batch, heads, queries, keys, depth, width; ``strides`` four each for q, k, v and the result."""
+    """``sizes`` are batch, heads, queries, keys, depth, width; ``strides`` four each for q, k, v, a mask, y."""
     batch, heads, queries, keys, depth, width = attribute(node, "sizes")
     strides, offsets = attribute(node, "strides"), (*attribute(node, "offsets"), 0)
     accesses = [Access(tuple(strides[4 * index : 4 * index + 4]), offset) for index, offset in enumerate(offsets)]
-    q, k, v, y = accesses
     scale = attribute(node, "scale")
-    problem = Attention(builder.block, batch, heads, queries, keys, depth, width, scale, (q, k, v, y))
-    regions = [builder.region(value) for value in node.inputs if value is not None]
-    builder.emit(problem, regions, builder.allocate(node.outputs[0], "nchw"), node)
+    problem = Attention(builder.block, batch, heads, queries, keys, depth, width, scale, tuple(accesses))
+    operands = [builder.plain(value) for value in node.inputs if value is not None]
+    builder.emit(problem, operands, builder.allocate(node.outputs[0], "nchw"), node)

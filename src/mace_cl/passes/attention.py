@@ -1,16 +1,19 @@
-"""``MatMul``, scale, ``Softmax``, ``MatMul`` become one ``mace_cl::Attention`` that reads its operands where they lie.
+"""``MatMul``, scale, mask, ``Softmax``, ``MatMul`` become one ``mace_cl::Attention`` that reads its operands in place.
 
+The scale may stand before the first product instead, on one operand or both; the mask is what is added to the scores.
 Transposes, splits and reshapes that only drop dimensions of size 1 before and after are followed: the
 node's attributes say with which strides each operand is read and the result written.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
-from mace_cl.graph import DOMAIN, array_of, attribute, is_fp32, nodes_of, static_shape
+from mace_cl.graph import DOMAIN, array_of, attribute, is_constant, is_fp32, nodes_of, static_shape
 from mace_cl.passes.rewrite import replace, sole_use
 
 __all__ = ["AttentionPass"]
@@ -35,12 +38,15 @@ def _fuse(softmax: ir.Node, opset: int) -> bool:
         return False
     if attribute(softmax, "axis", -1 if opset >= 13 else 1) not in (-1, 3) or shape[3] > _MOST_KEYS:
         return False
-    scores, scale = found
+    scores, scale, mask = found
+    if mask is not None and not _broadcasts(mask, shape):
+        return False
     (use,) = softmax.outputs[0].uses()
     product = use.node
     if product.op_type != "MatMul" or product.domain != "" or use.idx != 0:
         return False
-    q, k, v = scores.inputs[0], scores.inputs[1], product.inputs[1]
+    (q, before), (k, also) = (_scaled(value) for value in scores.inputs)
+    scale, v = scale * before * also, product.inputs[1]
     sizes = [static_shape(value) for value in (q, k, v)]
     if any(size is None or len(size) != 4 or size[:2] != shape[:2] for size in sizes):
         return False
@@ -50,6 +56,8 @@ def _fuse(softmax: ir.Node, opset: int) -> bool:
     base, offset, strides = accesses[1]
     accesses[1] = base, offset, [*strides[:2], strides[3], strides[2]]
     depth, width = sizes[0][3], sizes[2][3]  # type: ignore[index]
+    if mask is not None:
+        accesses.append((mask, 0, _broadcast(static_shape(mask) or (), len(shape))))
     last, steps = product, [shape[1] * shape[2] * width, shape[2] * width, width, 1]
     uses = list(product.outputs[0].uses())
     after = uses[0].node if len(uses) == 1 and sole_use(product.outputs[0]) else None
@@ -66,24 +74,65 @@ def _fuse(softmax: ir.Node, opset: int) -> bool:
     return True
 
 
-def _scores(value: ir.Value | None) -> tuple[ir.Node, float] | None:
-    """The ``MatMul`` that makes ``value``, and the constant by which its result is multiplied."""
-    node, scale = value.producer() if value is not None else None, 1.0
-    if node is not None and node.domain == "" and node.op_type in ("Mul", "Div") and sole_use(value):
-        arrays = [array_of(operand) for operand in node.inputs]
-        at = 1 if arrays[1] is not None else 0
-        factor = arrays[at]
-        if factor is None or factor.size != 1 or (node.op_type == "Div" and at == 0):
-            return None
-        number = float(factor.reshape(-1)[0])
-        if number == 0:
-            return None
-        scale = number if node.op_type == "Mul" else 1 / number
-        value = node.inputs[1 - at]
-        node = value.producer() if value is not None else None
+def _scores(value: ir.Value | None) -> tuple[ir.Node, float, ir.Value | None] | None:
+    """The ``MatMul`` that makes ``value``, the constant by which its result is multiplied, and what is added then."""
+    node = value.producer() if value is not None else None
+    if node is not None and node.domain == "" and node.op_type == "Add" and sole_use(value):
+        for score, mask in (node.inputs, reversed(node.inputs)):
+            found = _scores(score)
+            if found is not None and found[2] is None and mask is not None:
+                return found[0], found[1], _unexpanded(mask)
+        return None
+    value, scale = _scaled(value)
+    node = value.producer() if value is not None else None
     if node is None or node.op_type != "MatMul" or node.domain != "" or not sole_use(value):
         return None
-    return node, scale
+    return node, scale, None
+
+
+def _scaled(value: ir.Value | None) -> tuple[ir.Value | None, float]:
+    """What is multiplied by a constant, or divided by one, to make ``value``; and by how much."""
+    node = value.producer() if value is not None else None
+    if node is None or node.domain != "" or node.op_type not in ("Mul", "Div") or not sole_use(value):
+        return value, 1.0
+    at = 0 if node.op_type == "Mul" and _is_scalar(node.inputs[0]) else 1
+    factor, other = node.inputs[at], node.inputs[1 - at]
+    if not _is_scalar(factor) or static_shape(other) != static_shape(value):
+        return value, 1.0
+    number = float(np.asarray(array_of(factor)).reshape(-1)[0])
+    if number == 0 or not math.isfinite(number):
+        return value, 1.0
+    return other, number if node.op_type == "Mul" else 1 / number
+
+
+def _is_scalar(value: ir.Value | None) -> bool:
+    return value is not None and is_constant(value) and math.prod(static_shape(value) or ()) == 1
+
+
+def _unexpanded(mask: ir.Value) -> ir.Value:
+    """What ``mask`` was before it was broadcast."""
+    while (node := mask.producer()) is not None and (node.domain, node.op_type) == ("", "Expand"):
+        if (source := node.inputs[0]) is None:
+            break
+        mask = source
+    return mask
+
+
+def _broadcasts(mask: ir.Value, shape: tuple[int, ...]) -> bool:
+    """Whether the mask is fp32, and of the scores' shape but for axes of size 1."""
+    own = static_shape(mask)
+    if own is None or len(own) > len(shape) or not is_fp32(mask):
+        return False
+    return all(a in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False))
+
+
+def _broadcast(own: tuple[int, ...], rank: int) -> list[int]:
+    """Strides along ``rank`` axes of a row-major value that is broadcast to them."""
+    strides, step = [0] * rank, 1
+    for index, size in enumerate(reversed(own)):
+        strides[rank - 1 - index] = step if size > 1 else 0
+        step *= size
+    return strides
 
 
 @dataclass

@@ -1,0 +1,62 @@
+// attention {'keys': 5, 'columns': 2}, grid (1, 2, 1) of (1, 1, 1)
+#pragma OPENCL FP_CONTRACT ON
+#define vec float4
+#define LOAD(p) (*(__global const vec *)(p))
+#define STORE(p, v) (*(__global vec *)(p) = (v))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void attention_masked(__global const float *restrict q, __global const float *restrict k, __global const float *restrict v, __global const float *restrict m, __global float *restrict y) {
+  const int tile = get_global_id(0), head = get_global_id(1), image = get_global_id(2);
+  const int first = 0;
+  __global const float *restrict qp = q + 0 + image * 0 + head * 3;
+  __global const float *restrict kp = k + 0 + image * 0 + head * 15;
+  __global const float *restrict vp = v + 20 + image * 0 + head * 2;
+  __global const float *restrict mp = m + 0 + image * 0 + head * 0;
+  __global float *restrict yp = y + 0 + image * 0 + head * 12;
+  const int q0 = (first + 0 < 2 ? first + 0 : 2) * 6;
+  const int m0 = (first + 0 < 2 ? first + 0 : 2) * 5;
+  const int q1 = (first + 1 < 2 ? first + 1 : 2) * 6;
+  const int m1 = (first + 1 < 2 ? first + 1 : 2) * 5;
+  const int q2 = (first + 2 < 2 ? first + 2 : 2) * 6;
+  const int m2 = (first + 2 < 2 ? first + 2 : 2) * 5;
+  const int q3 = (first + 3 < 2 ? first + 3 : 2) * 6;
+  const int m3 = (first + 3 < 2 ? first + 3 : 2) * 5;
+  vec query[3], score[5], result[2];
+  for (int d = 0; d < 3; ++d) query[d] = (vec)(qp[q0 + d * 1], qp[q1 + d * 1], qp[q2 + d * 1], qp[q3 + d * 1]) * (vec)(0.5f);
+  vec top = (vec)(-INFINITY), sum = (vec)(0.0f);
+  for (int tile = 0; tile < 1; ++tile) {
+    const int begin = 0;
+    __global const float *restrict from = kp + begin * 3;
+    vec a0 = (vec)(0.0f), a1 = (vec)(0.0f), a2 = (vec)(0.0f), a3 = (vec)(0.0f), a4 = (vec)(0.0f);
+    for (int d = 0; d < 3; ++d) {
+      const vec f = query[d];
+      a0 = (vec)(from[0 + d * 1]) * f + a0;
+      a1 = (vec)(from[3 + d * 1]) * f + a1;
+      a2 = (vec)(from[6 + d * 1]) * f + a2;
+      a3 = (vec)(from[9 + d * 1]) * f + a3;
+      a4 = (vec)(from[12 + d * 1]) * f + a4;
+    }
+    a0 += (vec)(mp[m0 + (begin + 0) * 1], mp[m1 + (begin + 0) * 1], mp[m2 + (begin + 0) * 1], mp[m3 + (begin + 0) * 1]); score[begin + 0] = a0; top = top > a0 ? top : a0;
+    a1 += (vec)(mp[m0 + (begin + 1) * 1], mp[m1 + (begin + 1) * 1], mp[m2 + (begin + 1) * 1], mp[m3 + (begin + 1) * 1]); score[begin + 1] = a1; top = top > a1 ? top : a1;
+    a2 += (vec)(mp[m0 + (begin + 2) * 1], mp[m1 + (begin + 2) * 1], mp[m2 + (begin + 2) * 1], mp[m3 + (begin + 2) * 1]); score[begin + 2] = a2; top = top > a2 ? top : a2;
+    a3 += (vec)(mp[m0 + (begin + 3) * 1], mp[m1 + (begin + 3) * 1], mp[m2 + (begin + 3) * 1], mp[m3 + (begin + 3) * 1]); score[begin + 3] = a3; top = top > a3 ? top : a3;
+    a4 += (vec)(mp[m0 + (begin + 4) * 1], mp[m1 + (begin + 4) * 1], mp[m2 + (begin + 4) * 1], mp[m3 + (begin + 4) * 1]); score[begin + 4] = a4; top = top > a4 ? top : a4;
+  }
+  for (int j = 0; j < 5; ++j) { score[j] = exp(score[j] - top); sum += score[j]; }
+  const vec share = (vec)(1.0f) / sum;
+  for (int tile = 0; tile < 1; ++tile) {
+    const int begin = 0;
+    __global const float *restrict from = vp + begin * 1;
+    vec a0 = (vec)(0.0f), a1 = (vec)(0.0f);
+    for (int d = 0; d < 5; ++d) {
+      const vec f = score[d];
+      a0 = (vec)(from[0 + d * 4]) * f + a0;
+      a1 = (vec)(from[1 + d * 4]) * f + a1;
+    }
+    result[begin + 0] = a0 * share;
+    result[begin + 1] = a1 * share;
+  }
+  const float *lanes = (const float *)result;
+  for (int lane = 0; lane < 3; ++lane) {
+    for (int i = 0; i < 2; ++i) yp[(first + lane) * 2 + i * 1] = lanes[i * 4 + lane];
+  }
+}
