@@ -19,6 +19,7 @@ import mace_cl
 from mace_cl import Runtime
 from mace_cl.device import Device
 from mace_cl.errors import InputError, MaceClError, ModelError, UnsupportedError
+from mace_cl.tools import references
 
 torch: Any = pytest.importorskip("torch", reason="needs pip install 'mace-cl[torch]'")
 nn = torch.nn
@@ -316,3 +317,24 @@ def test_a_start_from_a_program_imports_no_pytorch(tmp_path: Path, device: Devic
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_validate_with_pytorch(tmp_path: Path, device: Device) -> None:
+    """PyTorch as the reference is handed what the frontend hands it, and nothing else."""
+    module, inputs = made("pair")
+    path, target = tmp_path / "net.pt2", tmp_path / "written"
+    path.write_bytes(exported(module, inputs))
+    data = {key: value.numpy() for key, value in inputs.items()}
+
+    ends = dict.fromkeys(CASES["pair"][2])
+    model = references.Model(path, tuple(inputs), ends, (), {}, tuple(ends))
+    got = references._torch(model).run(data)
+    for one, want in zip(got.values(), answers(module, inputs), strict=True):
+        assert np.array_equal(one, want)
+    torch.jit.script(Scripted(str(target))).save(path)
+    with pytest.raises(UnsupportedError, match="its TorchScript code uses save"):
+        references._torch(model)
+    torch.save(module, path)
+    with pytest.raises(UnsupportedError, match="is a pickle"):
+        references._torch(model)
+    assert not target.exists()

@@ -6,6 +6,7 @@ Each is given the model's own file, but ONNX Runtime, which is given the graph t
 from __future__ import annotations
 
 import importlib.util
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -249,10 +250,19 @@ def _tensorflow(model: Model) -> Reference:
 def _torch(model: Model) -> Reference:
     import torch
 
-    try:
-        module: Any = torch.jit.load(str(model.path), map_location="cpu")
-    except RuntimeError:
-        module = torch.export.load(str(model.path)).module()
+    from mace_cl.frontends.formats import opened
+    from mace_cl.frontends.torch import guarded
+
+    with opened(model.path) as view:
+        kind, data, _ = guarded(view, str(model.path), bool(model.trust))
+    file = str(model.path) if data is None else io.BytesIO(data)
+    module: Any
+    if kind == "program":
+        module = torch.export.load(file).module()
+    elif kind == "script":
+        module = torch.jit.load(file, map_location="cpu")
+    else:
+        module = torch.load(file, map_location="cpu", weights_only=False).eval()
 
     def call(given: dict[str, NDArray[Any]]) -> dict[str, Any]:
         with torch.no_grad():
