@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.cli import main
@@ -570,7 +571,7 @@ class TestPortable:
             load_model(out / "net.onnx")
 
     def test_safetensors(self, tmp_path: Path) -> None:
-        """The format as its specification has it: a length, a header in JSON, the bytes."""
+        """As the specification has it, a length, a header in JSON, the bytes; and as its own package reads it."""
         one = case("net", "y = Conv(x, w)", x=(1, 3, 5, 5), w=(40, 3, 3, 3))
         (tmp_path / "net.onnx").write_bytes(model_of(one).SerializeToString())
         assert main(["convert", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "out"), "--safetensors"]) == 0
@@ -581,6 +582,8 @@ class TestPortable:
         assert (header["w"]["dtype"], header["w"]["shape"]) == ("F32", [40, 3, 3, 3])
         assert data[8 + length + begin : 8 + length + end] == one.values["w"].tobytes()
         assert len(data) == 8 + length + end
+        found = safetensors.numpy.load(data)
+        assert np.array_equal(found["w"], one.values["w"])
 
     def test_half_is_for_mace(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["convert", "net.onnx", "-o", str(tmp_path), "--fp16"]) == 2
