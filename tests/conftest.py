@@ -13,6 +13,7 @@ import pytest
 from mace_cl.device import Device, find
 
 if TYPE_CHECKING:
+    from real import Networks
     from support import Start
 
 _MARKED_FOLDERS = ("opencl", "conformance", "frameworks", "torture")
@@ -21,6 +22,7 @@ _MARKED_FOLDERS = ("opencl", "conformance", "frameworks", "torture")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", metavar="SPEC", help="run device tests on this device: an index, a kind or a name")
     parser.addoption("--models", metavar="DIR", type=Path, help="compare each ONNX model in DIR with ONNX Runtime")
+    parser.addoption("--agreement", metavar="FILE", type=Path, help="write what published networks gave (agreement.py)")
     parser.addoption("--update-golden", action="store_true", help="write the expected texts of golden tests anew")
 
 
@@ -73,3 +75,16 @@ def start_whole(device: Device, context: Any) -> Start:
     from support import start
 
     return partial(start, device, context, runtime="gpu")
+
+
+@pytest.fixture(scope="module")
+def networks(request: pytest.FixtureRequest, start: Start) -> Iterator[Networks]:
+    """The published networks on the device under test."""
+    from real import Networks
+
+    found = Networks(start)
+    yield found
+    found.close()
+    path = request.config.getoption("--agreement")
+    if path is not None:
+        found.write(path)

@@ -37,7 +37,8 @@ with it as users run it, optimiser and all.
 
 Outputs = dict[str, Array]
 Choose = Callable[[Problem, Traits], dict[str, int]]
-Start = Callable[[onnx.ModelProto | Path], Executor]
+Start = Callable[..., Executor]
+"""`start` on the device under test: takes a model, and by keyword what `start` takes."""
 
 NEWEST_OPSET = 21
 
@@ -147,10 +148,13 @@ def reference(model: onnx.ModelProto, inputs: Mapping[str, Array], oracle: Oracl
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def start(device: Device, context: Any, model: onnx.ModelProto | Path, runtime: str = "gpu+cpu") -> Executor:
+def start(
+    device: Device, context: Any, model: onnx.ModelProto | Path, runtime: str = "gpu+cpu",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Executor:  # fmt: skip
     """The model on the device, all kernels built in this process and kept nowhere."""
     source = model if isinstance(model, Path) else model.SerializeToString()
-    prepared = prepare(source, device, None, runtime=runtime)
+    prepared = prepare(source, device, shapes, runtime=runtime)
     kernels = range(len(prepared.schedule.kernels))
     programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
     return Executor(device, context, prepared.schedule, programs, prepared.constants)

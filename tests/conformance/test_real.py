@@ -1,12 +1,7 @@
-"""Published networks: the outputs of other engines, and the right answers.
-
-The folder ``../shared/real`` beside the checkout holds them; each has a ``SOURCE.txt`` that says where it
-comes from and how the answer is known.  Their inputs are the ``in:`` arrays of the ``ref`` files.
-"""
+"""Published networks of ONNX, Caffe and MACE: the outputs of other engines, and the right answers; see `real`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,54 +9,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from mace_cl.runtime.executor import Executor
-from support import Array, Outputs, Start, difference
+from mace_cl.graph import array_of
+from real import FLOAT, FOLDER, Networks, beside, reference_file, separate
+from support import Array, Start, difference
 
-FOLDER = Path(__file__).parents[3] / "shared" / "real"
-TOLERANCE = 1e-4
-
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the real networks are not beside the checkout (../shared/real)"
-)
-
-Run = Callable[[str, str], tuple[Outputs, Outputs]]
-
-
-@pytest.fixture(scope="module")
-def run(start: Start) -> Iterator[Run]:
-    """Run a network on the inputs of a reference file: its outputs, and what the file says they are."""
-    executors: dict[str, Executor] = {}
-
-    def call(network: str, name: str) -> tuple[Outputs, Outputs]:
-        if network not in executors:
-            executors[network] = start(FOLDER / network)
-        with np.load((FOLDER / network).parent / "ref" / f"{name}.npz") as arrays:
-            inputs = {key[3:]: arrays[key] for key in arrays if key.startswith("in:")}
-            expected = {key[4:]: arrays[key] for key in arrays if key.startswith("out:")}
-        return executors[network].run(inputs), expected
-
-    yield call
-    for executor in executors.values():
-        executor.close()
-
-
-def agrees(got: Outputs, expected: Outputs) -> None:
-    assert got.keys() == expected.keys()
-    for name, array in expected.items():
-        assert difference(got[name], array) <= TOLERANCE, name
-
-
-def separate(boxes: Array, scores: Array, overlap: float) -> list[int]:
-    """Non-maximum suppression of boxes (x1, y1, x2, y2): indices of those kept, the best first."""
-    kept: list[int] = []
-    for index in np.argsort(-scores).tolist():
-        left_top = np.maximum(boxes[index, :2], boxes[kept, :2])
-        right_bottom = np.minimum(boxes[index, 2:], boxes[kept, 2:])
-        shared = np.prod(np.maximum(right_bottom - left_top, 0), axis=-1)
-        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-        if np.all(shared <= overlap * (area[index] + area[kept] - shared)):
-            kept.append(index)
-    return kept
+pytestmark = beside
 
 
 def priors() -> NDArray[np.float64]:
@@ -86,22 +38,46 @@ def priors() -> NDArray[np.float64]:
         ("RFB-320.caffemodel", "onnx_simplified"),
     ],
 )
-def test_faces(run: Run, photo: str, faces: int, name: str, reference: str) -> None:
-    got, expected = run(f"linzaer_rfb320/{name}", f"{photo}_{reference}")
-    agrees(got, expected)
-    scores, boxes = got["scores"][0, :, 1], got["boxes"][0].astype(np.float64)
-    if reference != "onnx":
+def test_faces(networks: Networks, photo: str, faces: int, name: str, reference: str) -> None:
+    network = f"linzaer_rfb320/{name}"
+    got = networks.run(network, f"{photo}_{reference}")
+    assert count_faces(got["scores"], got["boxes"], decoded=reference == "onnx") == faces
+    networks.answered(network, f"{faces} faces")
+
+
+def count_faces(scores: Array, boxes: Array, *, decoded: bool = False) -> int:
+    """RFB-320's faces, from offsets or, ``decoded``, from boxes."""
+    score, box = scores[0, :, 1], boxes[0].astype(np.float64)
+    if not decoded:
         prior = priors()
-        centre = prior[:, :2] + boxes[:, :2] * 0.1 * prior[:, 2:]
-        size = prior[:, 2:] * np.exp(boxes[:, 2:] * 0.2)
-        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-    sure = scores > 0.7
-    assert len(separate(boxes[sure], scores[sure], 0.3)) == faces
+        centre = prior[:, :2] + box[:, :2] * 0.1 * prior[:, 2:]
+        size = prior[:, 2:] * np.exp(box[:, 2:] * 0.2)
+        box = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    sure = score > 0.7
+    return len(separate(box[sure], score[sure], 0.3))
 
 
-def test_persons(run: Run) -> None:
-    got, expected = run("fastestdet/FastestDet.onnx", "3_onnx")
-    agrees(got, expected)
+@pytest.mark.parametrize(("photo", "faces"), [("2", 4), ("5", 1), ("13", 2), ("20", 10)])
+def test_three_formats_of_one_network(networks: Networks, photo: str, faces: int) -> None:
+    """Caffe's and ONNX's files hold the same weights; TensorFlow Lite's differ, by 2.2e-4 of the scores in the engines
+    that the reference files come from (5.jpg).
+    """
+    inputs, _ = reference_file("linzaer_rfb320/RFB-320.prototxt", f"{photo}_caffe")
+    lite = "linzaer_rfb320/version-RFB-320_without_postprocessing.tflite"
+    simplified, caffe = (
+        networks.outputs(f"linzaer_rfb320/{name}", inputs)
+        for name in ("version-RFB-320_simplified.onnx", "RFB-320.prototxt")
+    )
+    other = networks.outputs(lite, {"input_1": inputs["input"].transpose(0, 2, 3, 1)})
+    for name, lites in (("scores", "Identity_1"), ("boxes", "Identity")):
+        assert difference(caffe[name], simplified[name]) <= 1e-5
+        assert difference(other[lites], simplified[name]) <= 3e-4
+    assert count_faces(other["Identity_1"], other["Identity"]) == faces
+    networks.answered(lite, f"{faces} faces")
+
+
+def test_persons(networks: Networks) -> None:
+    got = networks.run("fastestdet/FastestDet.onnx", "3_onnx")
     (grid,) = got.values()
     _, _, height, width = grid.shape
     cells = grid[0].reshape(85, -1).T
@@ -115,25 +91,24 @@ def test_persons(run: Run) -> None:
     kept = sure[separate(boxes[sure], scores[sure], 0.45)]
     names = (FOLDER / "fastestdet" / "coco.names").read_text().split("\n")
     assert [names[number] for number in classes[kept]] == ["person"] * 4
+    networks.answered("fastestdet/FastestDet.onnx", "4 persons")
 
 
-def test_no_persons(run: Run) -> None:
-    agrees(*run("fastestdet/FastestDet.onnx", "4_onnx"))
+def test_no_persons(networks: Networks) -> None:
+    networks.run("fastestdet/FastestDet.onnx", "4_onnx")
 
 
 @pytest.mark.parametrize(("number", "digit"), [(0, 2), (1, 0), (2, 9)])
-def test_digits(run: Run, number: int, digit: int) -> None:
-    got, expected = run("mnist8/model.onnx", f"set{number}")
-    agrees(got, expected)
-    (logits,) = got.values()
+def test_digits(networks: Networks, number: int, digit: int) -> None:
+    (logits,) = networks.run("mnist8/model.onnx", f"set{number}").values()
     assert logits.argmax() == digit
-    assert difference(logits, published("mnist8", f"set{number}_output_0.pb")) <= TOLERANCE
+    networks.answered("mnist8/model.onnx", f"digit {digit}")
+    assert difference(logits, published("mnist8", f"set{number}_output_0.pb")) <= FLOAT
 
 
-def test_super_resolution(run: Run) -> None:
-    got, expected = run("superres10/model.onnx", "set0")
-    agrees(got, expected)
-    assert difference(got["output"], published("superres10", "set0_output_0.pb")) <= TOLERANCE
+def test_super_resolution(networks: Networks) -> None:
+    got = networks.run("superres10/model.onnx", "set0")
+    assert difference(got["output"], published("superres10", "set0_output_0.pb")) <= FLOAT
 
 
 def published(network: str, name: str) -> Array:
@@ -141,39 +116,53 @@ def published(network: str, name: str) -> Array:
     return array
 
 
-def test_person_is_cut_out() -> None:
-    """MACE's own quantised network, through ONNX Runtime: the mask is the person of the photograph."""
+def test_person_is_cut_out(networks: Networks) -> None:
+    """MACE's own quantised network: as the graph that was read says in ONNX Runtime, and the mask is the person."""
     import onnx_ir as ir
     from PIL import Image
 
     from mace_cl.frontends.read import load
     from support import reference
 
-    model = load(FOLDER / "mace_people_segmentation" / "deeplab_v3_plus_mobilenet_v2_quant.pb")
+    network = "mace_people_segmentation/deeplab_v3_plus_mobilenet_v2_quant.pb"
+    model = load(FOLDER / network)
     with Image.open(FOLDER / "linzaer_rfb320" / "5.jpg") as photo:
         pixels = np.asarray(photo.convert("RGB").resize((513, 513)), np.float32)
-    scores = reference(ir.serde.serialize_model(model), {"Input": pixels[None] / 127.5 - 1})["ResizeBilinear_1"]
+    inputs = {"Input": pixels[None] / 127.5 - 1}
+    scores = networks.outputs(network, inputs)["ResizeBilinear_1"]
+    expected = reference(ir.serde.serialize_model(model), inputs)["ResizeBilinear_1"]
     assert scores.shape == (1, 513, 513, 2)
+    end = next(node for node in model.graph if node.outputs[0].name == "mace_output_node_ResizeBilinear_1/real")
+    step = array_of(end.inputs[1])
+    assert step is not None
+    networks.agrees(network, "5.jpg", scores, expected, step=float(step))
+    networks.row(network).samples += 1
     person = scores[0, ..., 1] > scores[0, ..., 0]
     # one woman right of the middle, from the hair down to the lower edge (looked at)
     assert 0.25 < person.mean() < 0.3
     assert person[60:500, 250:330].mean() > 0.9
     assert person[:, :80].mean() == 0
     assert person[:30].mean() == 0
+    networks.answered(network, "the person's mask")
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_faces_by_maces_files(start: Start, tmp_path: Path, half: bool) -> None:
+def test_faces_by_maces_files(start: Start, networks: Networks, tmp_path: Path, half: bool) -> None:
     """The face detector from Caffe's files to MACE's and back; half weights find the same faces."""
     from mace_cl.tools.convert import ConvertArgs
     from mace_cl.tools.convert import run as convert
 
     convert(ConvertArgs(FOLDER / "linzaer_rfb320" / "RFB-320.prototxt", tmp_path, "mace", half=half))
-    with np.load(FOLDER / "linzaer_rfb320" / "ref" / "2_caffe.npz") as arrays:
-        inputs = {key[3:]: arrays[key] for key in arrays if key.startswith("in:")}
-        expected = {key[4:]: arrays[key] for key in arrays if key.startswith("out:")}
+    inputs, expected = reference_file("linzaer_rfb320/RFB-320.prototxt", "2_caffe")
     with start(tmp_path / "RFB-320.pb") as executor:
         got = executor.run(inputs)
     for name, array in expected.items():
-        assert difference(got[name], array) <= (1e-2 if half else TOLERANCE), name
-    assert np.array_equal(got["scores"][0, :, 1] > 0.7, expected["scores"][0, :, 1] > 0.7)
+        if half:
+            assert difference(got[name], array) <= 1e-2
+        else:
+            networks.agrees("linzaer_rfb320/RFB-320.pb", name, got[name], array)
+    faces = count_faces(got["scores"], got["boxes"])
+    assert faces == 4
+    if not half:
+        networks.row("linzaer_rfb320/RFB-320.pb").samples += 1
+        networks.answered("linzaer_rfb320/RFB-320.pb", f"{faces} faces")

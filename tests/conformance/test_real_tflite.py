@@ -1,68 +1,18 @@
-"""Published TensorFlow Lite networks on the device: TensorFlow Lite's own outputs, and the right answers.
-
-As in `test_real`, the folder ``../shared/real`` holds them.
-"""
+"""Published TensorFlow Lite networks on the device: its own runtime's outputs, and the right answers; see `real`."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mace_cl.runtime.executor import Executor
-from support import Array, Outputs, Start, difference
+from real import FOLDER, Networks, beside, reference_file, separate
+from support import Array, Outputs
+from tflite_models import litert
 
-FOLDER = Path(__file__).parents[3] / "shared" / "real"
-FLOAT, STEPS = 1e-4, 0.99
-"""The greatest difference, relative to the greatest element; the least share within one step of the output's grid."""
-
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the real networks are not beside the checkout (../shared/real)"
-)
-
-Run = Callable[[str, str], Outputs]
+pytestmark = beside
 
 MOBILE = "mobilenet_v1_025_float/mobilenet_v1_0.25_224"
 CORAL = "coral_mobilenets"
-
-
-@pytest.fixture(scope="module")
-def run(start: Start) -> Iterator[Run]:
-    """Run a network on the inputs of a reference file; its outputs, once they agree with that file's."""
-    executors: dict[str, Executor] = {}
-
-    def call(network: str, name: str) -> Outputs:
-        path = FOLDER / f"{network}.tflite"
-        if network not in executors:
-            executors[network] = start(path)
-        with np.load(path.parent / "ref" / f"{name}.npz") as arrays:
-            inputs = {key[3:]: arrays[key] for key in arrays if key.startswith("in:")}
-            expected = {re.sub(r"out:\d+:", "", key): arrays[key] for key in arrays if key.startswith("out:")}
-        got = executors[network].run(inputs)
-        assert got.keys() == expected.keys()
-        for output, array in expected.items():
-            agrees(f"{network}, {name}, {output}", got[output], array)
-        return got
-
-    yield call
-    for executor in executors.values():
-        executor.close()
-
-
-def agrees(what: str, got: Array, expected: Array) -> None:
-    assert got.dtype == expected.dtype
-    if expected.dtype == np.float32:
-        found = difference(got, expected)
-        print(f"{what}: {found:.1e} of the largest")
-        assert found <= FLOAT
-        return
-    assert got.shape == expected.shape
-    steps = np.abs(got.astype(np.int64) - expected)
-    print(f"{what}: {np.mean(steps <= 1):.2%} within a step, {np.mean(steps == 0):.2%} equal")
-    assert np.mean(steps <= 1) >= STEPS
 
 
 def best(outputs: Outputs) -> int:
@@ -70,46 +20,89 @@ def best(outputs: Outputs) -> int:
     return int(scores.argmax())
 
 
-@pytest.mark.parametrize("network", ["mobilenet_v1_0.25_128_quant", "mobilenet_v2_1.0_224_quant"])
+def labels(folder: str, name: str) -> list[str]:
+    return (FOLDER / folder / name).read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "network", ["mobilenet_v1_0.25_128_quant", "mobilenet_v2_1.0_224_quant", "tf2_mobilenet_v2_1.0_224_ptq"]
+)
 @pytest.mark.parametrize(("photo", "classes"), [("parrot", {89}), ("sunflower", {986}), ("cat", {282, 283, 286})])
-def test_objects(run: Run, network: str, photo: str, classes: set[int]) -> None:
-    assert best(run(f"{CORAL}/{network}", f"{network}_{photo}")) in classes
+def test_objects(networks: Networks, network: str, photo: str, classes: set[int]) -> None:
+    """The third one was made int8 after it was trained."""
+    file = f"{CORAL}/{network}.tflite"
+    found = best(networks.run(file, f"{network}_{photo}"))
+    assert found in classes
+    networks.answered(file, labels(CORAL, "imagenet_labels.txt")[found].partition(",")[0])
 
 
-@pytest.mark.parametrize(("photo", "classes"), [("parrot", {89}), ("sunflower", {986}), ("cat", {282, 283, 286})])
-def test_objects_after_training(run: Run, photo: str, classes: set[int]) -> None:
-    assert best(run(f"{CORAL}/tf2_mobilenet_v2_1.0_224_ptq", f"tf2_mobilenet_v2_1.0_224_ptq_{photo}")) in classes
-
-
-def test_hot_dog(run: Run) -> None:
+def test_hot_dog(networks: Networks) -> None:
     for network in ("mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq"):
-        run(f"{CORAL}/{network}", f"{network}_hot_dog")
-    assert best(run(f"{CORAL}/mobilenet_v2_1.0_224_quant", "mobilenet_v2_1.0_224_quant_hot_dog")) == 935
+        networks.run(f"{CORAL}/{network}.tflite", f"{network}_hot_dog")
+    file = f"{CORAL}/mobilenet_v2_1.0_224_quant.tflite"
+    assert best(networks.run(file, "mobilenet_v2_1.0_224_quant_hot_dog")) == 935
+    networks.answered(file, "hotdog")
 
 
 @pytest.mark.parametrize(("network", "kind"), [(f"{MOBILE}_1_default_1", "float"), (f"{MOBILE}_quant", "quant")])
-def test_burger(run: Run, network: str, kind: str) -> None:
-    labels = (FOLDER / "mobilenet_v1_025_float" / "labels.txt").read_text().splitlines()
-    assert labels[best(run(network, f"{kind}_burger"))] == "cheeseburger"
+def test_burger(networks: Networks, network: str, kind: str) -> None:
+    file = f"{network}.tflite"
+    found = labels("mobilenet_v1_025_float", "labels.txt")[best(networks.run(file, f"{kind}_burger"))]
+    assert found == "cheeseburger"
+    networks.answered(file, found)
     for photo in ("sparrow", "cats_and_dogs", "multi_objects"):
-        run(network, f"{kind}_{photo}")
+        networks.run(file, f"{kind}_{photo}")
 
 
 @pytest.mark.parametrize(("network", "kind"), [("pretrainedResnet", "float"), ("pretrainedResnet_quant", "int8")])
 @pytest.mark.parametrize(("photo", "number"), [("cat", 3), ("owl", 2), ("parrot", 2)])
-def test_small_pictures(run: Run, network: str, kind: str, photo: str, number: int) -> None:
+def test_small_pictures(networks: Networks, network: str, kind: str, photo: str, number: int) -> None:
     """CIFAR-10's classes: 2 is a bird, 3 a cat."""
-    assert best(run(f"mlperf_tiny_resnet8/{network}", f"{kind}_{photo}")) == number
+    file = f"mlperf_tiny_resnet8/{network}.tflite"
+    assert best(networks.run(file, f"{kind}_{photo}")) == number
+    networks.answered(file, {2: "bird", 3: "cat"}[number])
 
 
-def test_sine(run: Run) -> None:
+SINE = "tflm_hello_world/hello_world_"
+
+
+def angles() -> list[tuple[str, float]]:
+    """The reference files' names, and the angle that each is for."""
     files = sorted((FOLDER / "tflm_hello_world" / "ref").glob("x*.npz"))
     assert len(files) == 20
+    found = []
     for file in files:
-        with np.load(file) as arrays:
-            (x,) = (arrays[key].item() for key in arrays if key.startswith("in:"))
-        (y,) = run("tflm_hello_world/hello_world_float", file.stem).values()
-        assert abs(y.item() - np.sin(x)) < 0.05  # the network's own error is up to 0.043
+        (x,) = reference_file(f"{SINE}float.tflite", file.stem)[0].values()
+        found.append((file.stem, x.item()))
+    return found
+
+
+def test_sine(networks: Networks) -> None:
+    worst = 0.0
+    for name, x in angles():
+        (y,) = networks.run(f"{SINE}float.tflite", name).values()
+        worst = max(worst, abs(y.item() - np.sin(x)))
+    assert worst < 0.05  # the network's own error is up to 0.043
+    networks.answered(f"{SINE}float.tflite", f"sin x, off by at most {worst:.3f}")
+
+
+def test_sine_of_eight_bits(networks: Networks) -> None:
+    """There are no reference files: TensorFlow Lite's runtime is asked, on the angles of the float network's."""
+    pytest.importorskip("ai_edge_litert", reason="compares with TensorFlow Lite's runtime (pip install ai-edge-litert)")
+    file = f"{SINE}int8.tflite"
+    content = (FOLDER / file).read_bytes()
+    (x_scale, x_zero), (y_scale, y_zero) = (0.024480115622282028, -128), (0.008290956728160381, 5)
+    worst, ours, theirs = 0.0, [], []
+    for _, x in angles():
+        stored = np.clip(np.rint(x / x_scale) + x_zero, -128, 127).astype(np.int8).reshape(1, 1)
+        inputs = {"serving_default_dense_input:0": stored}
+        ours.append(networks.outputs(file, inputs)["StatefulPartitionedCall:0"])
+        theirs.append(litert(content, inputs)["StatefulPartitionedCall:0"])
+        worst = max(worst, abs((int(ours[-1].item()) - y_zero) * y_scale - np.sin(x)))
+    networks.agrees(file, "the angles", np.array(ours), np.array(theirs))
+    networks.row(file).samples += len(ours)
+    assert worst < 0.1  # TensorFlow Lite's own is 0.086, at x = 4.71
+    networks.answered(file, f"sin x, off by at most {worst:.3f}")
 
 
 def anchors(size: int, layers: tuple[tuple[int, int], ...]) -> Array:
@@ -132,29 +125,26 @@ FACES = {
 
 @pytest.mark.parametrize("network", FACES)
 @pytest.mark.parametrize("photo", ["group", "portrait"])
-def test_faces(run: Run, network: str, photo: str) -> None:
+def test_faces(networks: Networks, network: str, photo: str) -> None:
     size, layers, group = FACES[network]
     name = f"face_detection_{network}"
-    boxes, scores = (array[0] for array in run(f"mediapipe_face/{name}", f"{name}_{photo}").values())
+    file = f"mediapipe_face/{name}.tflite"
+    boxes, scores = (array[0] for array in networks.run(file, f"{name}_{photo}").values())
     sure = scores[:, 0] > 0  # a sigmoid of more than a half
     centres = anchors(size, layers)[sure] + boxes[sure, :2] / size
     half = boxes[sure, 2:4] / size / 2
-    kept: list[int] = []
-    for index in np.argsort(-scores[sure, 0]).tolist():
-        low = np.maximum((centres - half)[index], (centres - half)[kept])
-        high = np.minimum((centres + half)[index], (centres + half)[kept])
-        shared = np.prod(np.maximum(high - low, 0), axis=-1)
-        areas = np.prod(2 * half, axis=-1)
-        if np.all(shared <= 0.3 * (areas[index] + areas[kept] - shared)):
-            kept.append(index)
+    kept = separate(np.concatenate([centres - half, centres + half], axis=1), scores[sure, 0], 0.3)
     assert len(kept) == (group if photo == "group" else 1)
+    networks.answered(file, f"{len(kept)} faces")
 
 
-def test_a_face_is_there(run: Run) -> None:
-    outputs = run("mediapipe_face/face_landmark", "portrait_crop")
-    assert abs(outputs["conv2d_30"].item() - 39.6) < 0.1
+def test_a_face_is_there(networks: Networks) -> None:
+    file = "mediapipe_face/face_landmark.tflite"
+    presence = networks.run(file, "portrait_crop")["conv2d_30"].item()
+    assert abs(presence - 39.6) < 0.1
+    networks.answered(file, f"presence {presence:.1f}")
 
 
-def test_detector_of_faces(run: Run) -> None:
-    outputs = run("linzaer_rfb320/version-RFB-320_without_postprocessing", "5_tflite")
-    assert (outputs["Identity_1"][0, :, 1] > 0.7).any()
+def test_detector_of_faces(networks: Networks) -> None:
+    """The faces are counted in `test_real.test_three_formats_of_one_network`."""
+    networks.run("linzaer_rfb320/version-RFB-320_without_postprocessing.tflite", "5_tflite")
