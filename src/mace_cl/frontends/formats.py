@@ -32,7 +32,7 @@ from mace_cl.wire import Field, fields, head
 
 __all__ = [
     "FORMATS", "Format", "caffe_partner", "companions", "mace_partner", "model_file", "opened", "recognise",
-    "sniff_caffe", "sniff_mace", "sniff_onnx", "sniff_tensorflow",
+    "sniff_caffe", "sniff_mace", "sniff_onnx", "sniff_saved_model", "sniff_tensorflow",
 ]  # fmt: skip
 
 _HEAD_FIELDS = 64
@@ -51,7 +51,7 @@ class Format:
     ``name`` is the module of `mace_cl.frontends` that reads it, empty where none does yet; ``title`` is for people.
     ``sniff`` tells from the file's content whether it is of this format, and never raises.  ``extra`` is what to
     install for it, ``packages`` are the modules that then must be there.  ``takes`` are further arguments of its
-    ``load``: ``trust`` where such files may hold code, ``outputs`` where it cuts the model by itself as far as it can.
+    ``load``: ``trust`` where such files may hold code, ``outputs`` where it cuts the model itself.
     ``companions`` gives the other files that the model is made of, in a fixed order, from its path and content; they
     must be part of its identity.  ``symbolic`` formats have a function ``declared`` besides, as `onnx.declared`.
     """
@@ -88,7 +88,8 @@ def sniff_tensorflow(view: memoryview) -> bool:
     return 1 in inner and set(inner) <= _NODE_DATA and all(f.is_data for f in inner.values()) and op.isalnum()
 
 
-def _sniff_saved_model(view: memoryview) -> bool:
+def sniff_saved_model(view: memoryview) -> bool:
+    """Whether it begins like a TensorFlow ``SavedModel``."""
     found = head(view, 2)
     if [(field.number, field.is_data) for field in found] != [(1, False), (2, True)]:
         return False
@@ -223,16 +224,25 @@ def _saved_model_companions(path: Path, view: memoryview) -> list[Path]:
     return sorted((path.parent / "variables").glob("variables.*"))
 
 
+def _tensorflow(
+    title: str,
+    sniff: Callable[[memoryview], bool],
+    companions: Callable[[Path, memoryview], list[Path]] = _none,
+) -> Format:
+    packages = ("tensorflow", "tf2onnx", "keras", "h5py")
+    return Format("tensorflow", title, sniff, "tensorflow", packages, ("outputs", "trust"), companions)
+
+
 FORMATS: tuple[Format, ...] = (
     Format("tflite", "TensorFlow Lite model", _sniff_tflite),
-    Format("", "HDF5 file (Keras)", _sniff_hdf5),
-    Format("", "Keras archive", _sniff_keras),
+    _tensorflow("HDF5 file of Keras", _sniff_hdf5),
+    _tensorflow("Keras archive", _sniff_keras),
     Format("torch", "PyTorch archive (torch.export or TorchScript)", _sniff_torch, takes=("trust",), symbolic=True),
     Format("mace", "model graph of MACE", sniff_mace, companions=_mace_companions),
-    Format("", "TensorFlow SavedModel", _sniff_saved_model, companions=_saved_model_companions),
+    _tensorflow("TensorFlow SavedModel", sniff_saved_model, _saved_model_companions),
     Format("onnx", "ONNX model", sniff_onnx, companions=_onnx_companions, symbolic=True),
     Format("caffe", "Caffe model (caffemodel)", sniff_caffe, companions=_caffe_companions),
-    Format("", "TensorFlow graph (GraphDef)", sniff_tensorflow),
+    _tensorflow("TensorFlow graph (GraphDef)", sniff_tensorflow),
     Format("caffe", "Caffe network (prototxt)", _sniff_prototxt, companions=_caffe_companions),
 )
 """In the order in which they are tried: first those that have a magic."""

@@ -214,7 +214,8 @@ def cut(model: ir.Model, outputs: Sequence[str], name: str) -> None:
     found: dict[str, ir.Value] = {}
     for node in graph:
         found.setdefault(str(node.name), node.outputs[0])
-        found[node.metadata_props.get("mace_cl.layer", "")] = node.outputs[0]
+        if layer := node.metadata_props.get("mace_cl.layer"):
+            found[layer] = node.outputs[0]
     found |= {str(value.name): value for node in graph for value in node.outputs}
     unknown = [one for one in outputs if one not in found]
     if unknown:

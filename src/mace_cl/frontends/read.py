@@ -62,7 +62,7 @@ def load(
     model: ir.Model = module.load(source, shapes or {}, **{name: given[name] for name in form.takes})
     if values:
         fix(model, values, name)
-    if outputs:
+    if outputs and "outputs" not in form.takes:
         cut(model, outputs, name)
     if form.name != "onnx":
         refuse_unmapped(model, name)

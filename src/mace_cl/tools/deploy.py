@@ -204,6 +204,10 @@ def write_run_config(config: Path, graph: Graph, made: Deployed) -> None:
     replace_file(made.converted.output / RUN_CONFIG, [_run_config(config, graph, made).encode()])
 
 
+_INPUTS_ANYWHERE = ("keras", "tensorflow")
+"""Platforms whose models may begin at any tensor that has a shape: their readers say what does not fit."""
+
+
 def _with_shapes(args: ConvertArgs, graph: Graph, where: str) -> tuple[ConvertArgs, Any]:
     """``args`` with the file's shapes in the model's layout; the model, where it was read and has these shapes."""
     from dataclasses import replace
@@ -215,7 +219,7 @@ def _with_shapes(args: ConvertArgs, graph: Graph, where: str) -> tuple[ConvertAr
     inputs: list[Any] = []
     if symbolic is not None:
         inputs = list(symbolic[0].graph.inputs)
-    else:
+    elif graph.platform not in _INPUTS_ANYWHERE:
         try:
             model = read(args)
             inputs = list(model.graph.inputs)
