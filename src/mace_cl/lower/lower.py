@@ -9,7 +9,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from mace_cl.errors import UnsupportedError
-from mace_cl.graph import array_of, describe, is_used, nodes_of
+from mace_cl.graph import describe, is_constant, is_used, nodes_of
 from mace_cl.lower.elide import elide_copies
 from mace_cl.lower.gathers import absorb_gathers
 from mace_cl.ops import LOWERINGS, TYPED, Builder
@@ -87,7 +87,7 @@ def _refuse_sizes(builder: Builder, node: ir.Node) -> None:
 
 def _refuse_types(builder: Builder, node: ir.Node) -> None:
     """An op whose kernels know fp32 only has fp32 operands, constants that are parameters apart."""
-    values = [value for value in node.inputs if value is not None and array_of(value) is None]
+    values = [value for value in node.inputs if value is not None and not is_constant(value)]
     for value in (*values, *filter(is_used, node.outputs)):
         if (kind := builder.type(value)) != "float32":
             raise builder.unsupported(node, f"{value.name!r} is {kind}, and the op runs on float32 so far")

@@ -9,7 +9,7 @@ from contextlib import suppress
 import onnx_ir as ir
 
 from mace_cl.errors import ModelError, UnsupportedError
-from mace_cl.graph import array_of, attribute, describe, is_used, nodes_of, static_shape
+from mace_cl.graph import array_of, attribute, describe, is_constant, is_used, nodes_of, static_shape
 from mace_cl.kernels.elementwise import COPY, Access, Elementwise
 from mace_cl.kernels.map import Map, Operand
 from mace_cl.kernels.reorder import Reorder
@@ -138,7 +138,7 @@ class Builder:
     def elements(self, value: ir.Value) -> int:
         """How many elements the value takes at most, whatever layout it is in; 1 where its shape is not known."""
         shape = static_shape(value) or ()
-        blocked = len(shape) > 2 and array_of(value) is None
+        blocked = len(shape) > 2 and not is_constant(value)
         return blocked_floats(self.block, *self._nchw(shape)) if blocked else math.prod(shape)
 
     def place(self, value: ir.Value, layout: str, region: Region) -> None:
@@ -175,7 +175,7 @@ class Builder:
 
     def plain(self, value: ir.Value) -> Region | Constant:
         """The value row-major."""
-        if array_of(value) is not None:
+        if is_constant(value):
             return self.constant(value)
         return self.region(value)
 
@@ -257,7 +257,7 @@ class Builder:
         Raises:
             UnsupportedError: an operand is empty, and the kernel is not one that could do with that.
         """
-        operands_of = [value for value in node.inputs if value is not None and array_of(value) is None]
+        operands_of = [value for value in node.inputs if value is not None and not is_constant(value)]
         if not isinstance(problem, Map) and any(0 in self.shape(value) for value in operands_of):
             raise self.unsupported(node, "an operand has no elements")
         self._emit(problem, operands, result, nodes_of(node))

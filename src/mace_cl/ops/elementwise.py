@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mace_cl.expr import ERF_BOUND, Expr, Instruction
-from mace_cl.graph import array_of, attribute
+from mace_cl.graph import array_of, attribute, is_constant
 from mace_cl.kernels.base import ceil_div, pad_to
 from mace_cl.kernels.elementwise import Access, Elementwise, contiguous
 from mace_cl.ops.builder import Builder
@@ -178,7 +178,7 @@ def lower(builder: Builder, node: ir.Node) -> None:
         own = builder.shape(value)
         if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
             builder.expect(node, value, shape)
-    varying = [value for value in inputs if array_of(value) is None]
+    varying = [value for value in inputs if not is_constant(value)]
     blocked = (
         len(shape) >= 3
         and any(builder.shape(value) == shape and builder.has(value, "blocked") for value in varying)

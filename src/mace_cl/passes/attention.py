@@ -50,7 +50,7 @@ def _fuse(softmax: ir.Node, opset: int) -> bool:
     sizes = [static_shape(value) for value in (q, k, v)]
     if any(size is None or len(size) != 4 or size[:2] != shape[:2] for size in sizes):
         return False
-    if any(not is_fp32(value) or array_of(value) is not None for value in (q, k, v)):
+    if any(value is None or not is_fp32(value) or is_constant(value) for value in (q, k, v)):
         return False
     accesses = [_access(value) for value in (q, k, v) if value is not None]
     base, offset, strides = accesses[1]

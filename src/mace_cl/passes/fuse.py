@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mace_cl.expr import Expr
-from mace_cl.graph import DOMAIN, array_of, attribute, nodes_of, static_shape
+from mace_cl.graph import DOMAIN, attribute, is_constant, nodes_of, static_shape
 from mace_cl.ops import EPILOGUE_OPS
 from mace_cl.passes.rewrite import replace, sole_use
 
@@ -129,7 +129,7 @@ def _fits(operand: ir.Value | None, value: ir.Value, producer: ir.Node) -> bool:
     shape, result = static_shape(operand), static_shape(value)
     if shape is None or result is None:
         return False
-    if array_of(operand) is not None:
+    if is_constant(operand):
         channel = EPILOGUE_OPS[producer.domain, producer.op_type]
         axis = channel if channel >= 0 else len(result) + channel
         full = (1,) * (len(result) - len(shape)) + shape
