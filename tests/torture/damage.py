@@ -40,11 +40,16 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from mace_cl.errors import DamagedError, ForeignError, FutureError, MaceClError, SealError
 from mace_cl.program import manifest_pb2 as pb
+from mace_cl.program.bucket import Input, Value
 from mace_cl.program.format import Scanned, open_program, read, scan, write
 from mace_cl.program.policy import open_trusted
+from mace_cl.program.program import Program
 from mace_cl.program.seal import keygen, sign
+from mace_cl.schedule import CPU, HostStep, Node, Port, Slot
 
 __all__ = ["KINDS", "Report", "torture"]
 
@@ -219,7 +224,7 @@ def wrong_binary(chance: random.Random, data: bytes, file: Scanned) -> bytes:
 def wrong_target(chance: random.Random, data: bytes, file: Scanned) -> bytes:
     """A part stands under another device's name, or devices change names; all checksums are right."""
     manifest = pb.Manifest.FromString(file.manifest.SerializeToString())
-    one, other = manifest.targets
+    one, *_, other = manifest.targets
     if chance.random() < 0.5:
         mine = pb.Signature.FromString(one.signature.SerializeToString())
         one.signature.CopyFrom(other.signature)
@@ -293,12 +298,42 @@ def _rebuilt(data: bytes, file: Scanned, manifest: pb.Manifest, lay: bool = True
     return _with_right_header(header) + head + body + seal
 
 
+def everything() -> Program:
+    """The golden program with all that a file may hold: parts for several buckets, one with a step on the
+    host, models and constants of it, golden values, and history."""
+    program = read(GOLDEN)
+    first, second = program.targets
+    plain = first.schedule
+    (image,) = plain.inputs
+    text = Port("label", "string", None, None)
+    weight = Port("weight", "float32", (16,), Slot("constants", 0, 64))
+    step = HostStep(1, CPU, bytes(range(256)) * 3, (image,), (text,), (weight,), "tokens")
+    hosted = replace(
+        plain,
+        outputs=(*plain.outputs, text),
+        hosts=(step,),
+        nodes=(Node("conv1", "Conv"), Node("tokens", "StringNormalizer", "strings have no place on OpenCL")),
+    )
+    golden = (("probabilities", memoryview(np.arange(10, dtype="<f4").tobytes())),)
+    larger = replace(plain, inputs=(replace(image, shape=(1, 3, 8, 16)),))
+    twos, fives = ((Value.of("k", np.array(values)),) for values in ((2, 2), (5, 5)))
+    return replace(
+        program,
+        inputs=(Input("image", "float32", (None, 3, None, 16)), Input("k", "int64", (2,), parameter=True)),
+        targets=(
+            replace(first, schedule=hosted, golden=golden, values=twos, provenance=(("because", "test"),)),
+            replace(first, schedule=larger, values=fives),
+            replace(second, values=twos),
+        ),
+    )
+
+
 _OTHER: list[bytes] = []
 
 
 def _other() -> bytes:
     if not _OTHER:
-        program = read(GOLDEN)
+        program = everything()
         with tempfile.TemporaryDirectory() as folder:
             write(replace(program, engine="f" * 64, targets=program.targets[:1]), Path(folder) / "other.bin")
             _OTHER.append((Path(folder) / "other.bin").read_bytes())
@@ -431,7 +466,7 @@ def torture(files: int, progress: Callable[[str], object] = lambda _: None) -> R
         folder = Path(name)
         pair = keygen(folder / "key")
         (folder / "key.hex").write_text(pair.hex)
-        program = read(GOLDEN)
+        program = everything()
         for file in FILES:
             write(program, folder / f"{file}.bin", key=KEY if file == "encrypted" else None)
             if file in ("signed", "trusted"):

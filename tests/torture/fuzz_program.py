@@ -5,7 +5,7 @@
 The first byte of an input chooses what becomes of the rest: a file as it is; text, manifest and sections
 whose header is made right; a manifest whose sections' checksums are made right too, by the protobuf's own
 bytes.  A found input is kept as a file ``crash-…``; the same command with that file runs it again.
-The corpus begins with the file of tests/golden.
+The corpus begins with the program that `damage.py` damages.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import atheris
 with atheris.instrument_imports(include=["mace_cl"]):
     from mace_cl.errors import ProgramError
     from mace_cl.program import manifest_pb2 as pb
-    from mace_cl.program.format import MAGIC, open_program, scan
+    from mace_cl.program.format import MAGIC, open_program, scan, write
 
 from google.protobuf.message import DecodeError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "program" / "format-3.bin"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from torture.damage import everything
 
 
 def with_header(text: int, head: bytes, body: bytes) -> bytes:
@@ -82,9 +84,11 @@ def one_input(data: bytes) -> None:
 
 
 def seeds(corpus: Path) -> None:
-    """The golden file in each of the three forms."""
+    """A program with everything that a file may hold, in each of the three forms."""
     corpus.mkdir(parents=True, exist_ok=True)
-    file, data = scan(GOLDEN), GOLDEN.read_bytes()
+    whole = corpus / "whole"
+    write(everything(), whole)
+    file, data = scan(whole), whole.read_bytes()
     text, manifest = file.text_length, file.manifest_length
     head, body = data[64 : 64 + text + manifest], data[64 + text + manifest :]
     contents = b"".join(bytes(section) for section in file.sections)
