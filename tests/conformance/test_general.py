@@ -152,6 +152,21 @@ EMPTY = [
     case("split", "y, y1 = Split<axis=0>(x, s)", x=(2, 3), s=[0, 2]),
     case("pool", "y = MaxPool<kernel_shape=[2,2]>(x)", x=(1, 1, 1, 1), oracle="onnxruntime"),
     case("conv", "y = Conv(x, w)", x=np.zeros((0, 3, 5, 5), np.float32), w=(4, 3, 3, 3)),
+    case(
+        "conv_channels",
+        "s = Slice(x, b, b, b) c = Conv<pads=[1,1,1,1]>(s, w) y = Erf(c)",
+        x=(2, 3, 5, 5),
+        b=[1],
+        w=np.zeros((4, 0, 3, 3), np.float32),
+    ),  # ONNX Runtime 1.31 never ends
+    case(
+        "conv_bias",
+        "s = Slice(x, b, b, b) y = Conv(s, w, v)",
+        x=(2, 3, 5, 5),
+        b=[1],
+        w=np.zeros((4, 0, 3, 3), np.float32),
+        v=(4,),
+    ),
     case("slice", "s = Slice(x, b, b) y = Relu(s)", x=(3, 2), b=[1]),
     case("constant", "y = Identity(e) y1 = Relu(x)", x=(2,), e=np.zeros((0,), np.int64)),
 ]

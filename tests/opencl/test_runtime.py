@@ -565,3 +565,13 @@ def test_input_that_is_an_output(device: Device, store: Path) -> None:
             got = runtime.run({"x": x})
         np.testing.assert_array_equal(got["x"], x)
         np.testing.assert_array_equal(got["y"], -x)
+
+
+def test_buffers_of_odd_bytes(device: Device, store: Path) -> None:
+    """Three booleans: PoCL refuses to fill a buffer whose size is no multiple of the pattern's."""
+    x = np.array([1, np.nan, 3], np.float32)
+    odd = model_of(case("odd", "y = IsNaN(x)", x=x)).SerializeToString()
+    for code in ("no-file", "hit"):
+        with Runtime(odd, device=device, fallback=False) as runtime:
+            assert runtime.decision.code == code
+            np.testing.assert_array_equal(runtime.run({"x": x})["y"], [False, True, False])

@@ -10,6 +10,7 @@ Gemm, MatMul with a constant matrix         mace_cl::Linear (weights ``[out, in]
 Gemm of computed matrices                   Transpose, MatMul, Mul, Add
 ReduceMean over rows and columns            GlobalAveragePool, Reshape
 auto_pad of Conv and pools                  explicit ``pads``
+Conv of no channels                         Expand of the bias
 ==========================================  ==================================================
 """
 
@@ -228,10 +229,28 @@ def _auto_pad(node: ir.Node) -> bool:
     return True
 
 
+def _conv(node: ir.Node) -> bool:
+    """A sum over no channels is zero; ONNX Runtime's optimised Conv refuses it."""
+    shape, result = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = array_of(given)
+    kind = node.outputs[0].dtype
+    if shape is None or result is None or kind is None or 0 not in shape or 0 in result or (given and bias is None):
+        return _auto_pad(node)
+    graph, name = _graph(node), node.outputs[0].name
+    row = np.zeros(1, kind.numpy()) if bias is None else bias
+    operands = [
+        add_constant(graph, f"{name}.bias", row.reshape(1, -1, *[1] * (len(result) - 2))),
+        add_constant(graph, f"{name}.shape", np.array(result, np.int64)),
+    ]
+    replace(node, "Expand", operands, {})
+    return True
+
+
 RULES: dict[str, Callable[[ir.Node], bool]] = {
     "AveragePool": _auto_pad,
     "BatchNormalization": _batch_normalization,
-    "Conv": _auto_pad,
+    "Conv": _conv,
     "ConvInteger": _auto_pad,
     "Dropout": _dropout,
     "Flatten": _reshape,
