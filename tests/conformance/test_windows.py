@@ -118,6 +118,8 @@ POOLS = [
         )
         if not (op == "LpPool" and one.name.endswith("same_lower"))
     ),
+    pool("wide_1d", "MaxPool", (2, 5, 90), "kernel_shape=[40], strides=[3], pads=[7,2]"),
+    case("wide_relu", "p = AveragePool<kernel_shape=[2,40], pads=[1,3,0,8]>(x) y = Relu(p)", x=(1, 5, 6, 90)),
     pool("counts_1d", "AveragePool", (1, 5, 9), "kernel_shape=[3], pads=[1,2], count_include_pad=1"),
     pool("counts_3d", "AveragePool", (1, 2, 5, 6, 4), "kernel_shape=[3,3,2], pads=[1,1,0,1,1,1], count_include_pad=1"),
     pool("counts_3d_ceil", "AveragePool", (1, 2, 5, 6, 4),

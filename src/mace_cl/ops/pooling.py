@@ -19,15 +19,19 @@ from mace_cl.ops.points import emit_map, emit_result, index, loops, pointer
 
 __all__ = ["lower_global_pool", "lower_max_unpool", "lower_pool"]
 
+_WIDEST = 32
+"""Columns of a window that a kernel writes out one by one; of 100, Intel's compiler makes minutes."""
+
 
 def lower_pool(builder: Builder, node: ir.Node) -> None:
-    """fp32 pools of one or two axes have a kernel of their own."""
+    """fp32 pools of one or two axes have a kernel of their own, unless their window is wide."""
     x = node.inputs[0]
     assert x is not None
     shape = builder.shape(x)
     kernel, places = tuple(attribute(node, "kernel_shape")), builder.shape(node.outputs[0])[2:]
     indices = len(node.outputs) > 1 and is_used(node.outputs[1])
-    if len(shape) <= 4 and node.op_type != "LpPool" and builder.type(x) == "float32" and not indices:
+    rows = len(shape) <= 4 and kernel[-1] <= _WIDEST and node.op_type != "LpPool"
+    if rows and builder.type(x) == "float32" and not indices:
         _lower_rows(builder, node, kernel)
         return
     geometry = Geometry.of(node, shape[2:], kernel, places)
