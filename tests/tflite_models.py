@@ -10,7 +10,7 @@ import flatbuffers
 import ml_dtypes
 import numpy as np
 
-from mace_cl.frontends.tflite_file import OPERATORS, TYPES
+from mace_cl.frontends.tflite.file import OPERATORS, TYPES
 from support import Array, Outputs
 
 __all__ = ["Net", "litert"]

@@ -13,7 +13,7 @@ import pytest
 from mace_cl.cli import main
 from mace_cl.device import Device
 from mace_cl.expr import OPERATIONS, Operation
-from mace_cl.frontends import caffe_pb2 as pb
+from mace_cl.frontends.caffe import caffe_pb2 as pb
 from mace_cl.tools import validate as tool
 from support import case, model_of
 from tflite_models import Net

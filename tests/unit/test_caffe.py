@@ -18,7 +18,7 @@ from google.protobuf import text_format
 from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.errors import InputError, ModelError, UnsupportedError
-from mace_cl.frontends import caffe_pb2 as pb
+from mace_cl.frontends.caffe import caffe_pb2 as pb
 from mace_cl.frontends.caffe import load
 from support import Array, Outputs, difference, filled, reference
 

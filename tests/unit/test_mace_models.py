@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings, strategies
 from mace_cl.demo.models import mobilenet_v2
 from mace_cl.errors import InputError, ModelError, UnsupportedError
 from mace_cl.export.mace import write
-from mace_cl.frontends import mace_pb2 as pb
 from mace_cl.frontends.mace import load
+from mace_cl.frontends.mace import mace_pb2 as pb
 from mace_cl.frontends.onnx import load as load_onnx
 from mace_cl.passes.pipeline import simplify
 from support import Array, Case, Outputs, case, difference, filled, model_of, reference

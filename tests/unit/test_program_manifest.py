@@ -15,15 +15,16 @@ from google.protobuf import descriptor_pb2
 
 from forgery import forge
 from mace_cl.errors import DamagedError
-from mace_cl.frontends import caffe_pb2, mace_pb2
+from mace_cl.frontends.caffe import caffe_pb2
+from mace_cl.frontends.mace import mace_pb2
 from mace_cl.program import manifest_pb2 as pb
 from mace_cl.program.format import open_program, read, write
 
 SAMPLE = read(Path(__file__).parents[1] / "golden" / "program" / "format-3.bin")
 PROTOS = {
     "mace_cl/program/manifest.proto": pb,
-    "mace_cl/frontends/caffe.proto": caffe_pb2,
-    "mace_cl/frontends/mace.proto": mace_pb2,
+    "mace_cl/frontends/caffe/caffe.proto": caffe_pb2,
+    "mace_cl/frontends/mace/mace.proto": mace_pb2,
 }
 
 

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_cl.errors import DamagedError, InputError, ModelError, UnsupportedError
-from mace_cl.frontends.flatbuffer import flexbuffer_map
 from mace_cl.frontends.graphs import OPSET, QUANTISED_OPSET
 from mace_cl.frontends.read import as_onnx, load
-from mace_cl.frontends.tflite_ops import OPS
+from mace_cl.frontends.tflite.flatbuffer import flexbuffer_map
+from mace_cl.frontends.tflite.operators import OPS
 from mace_cl.graph import static_shape
 from support import Oracle, Outputs, difference, reference
 from tflite_models import Net

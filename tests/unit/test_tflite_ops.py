@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 
 from mace_cl.errors import ModelError
 from mace_cl.frontends.read import as_onnx, load
-from mace_cl.frontends.tflite_ops import OPS
+from mace_cl.frontends.tflite.operators import OPS
 from support import Array, Outputs, difference, reference
 from tflite_models import Net, litert
 

@@ -2,7 +2,7 @@
 
 A start from a compiled program asks this too, so that nothing here may import a package that reads models.
 
-A new format is a row of `FORMATS` and a module ``frontends/NAME.py`` with one function::
+A new format is a row of `FORMATS` and a module ``frontends/NAME.py`` or a folder ``NAME/`` with one function::
 
     def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> onnx_ir.Model
 

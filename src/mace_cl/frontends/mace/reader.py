@@ -19,10 +19,11 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from mace_cl.errors import ModelError, UnsupportedError
-from mace_cl.frontends import mace_pb2 as pb
 from mace_cl.frontends.formats import mace_partner
 from mace_cl.frontends.graphs import GraphBuilder
-from mace_cl.frontends.mace_ops import OPS, Constant, LacksError, Step, Tensor
+from mace_cl.frontends.mace import mace_pb2 as pb
+from mace_cl.frontends.mace.operators import OPS
+from mace_cl.frontends.mace.step import Constant, LacksError, Step, Tensor
 
 __all__ = ["load"]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mace_cl.errors import DamagedError, MaceClError, ModelError, UnsupportedError
 from mace_cl.frontends.formats import opened
 from mace_cl.frontends.graphs import GraphBuilder
-from mace_cl.frontends.tflite_file import Grid, Operator, Subgraph, Tensor, read
+from mace_cl.frontends.tflite.file import Grid, Operator, Subgraph, Tensor, read
 
 __all__ = ["TO_NCHW", "TO_NHWC", "Converter", "Unmapped", "load"]
 
@@ -92,7 +92,7 @@ class Converter:
 
     def run(self) -> None:
         """Convert all operators; see `GraphBuilder.unmapped` for those that have no mapping."""
-        from mace_cl.frontends.tflite_ops import OPS
+        from mace_cl.frontends.tflite.operators import OPS
 
         for operator in self.graph.operators:
             self._layer = operator.layer

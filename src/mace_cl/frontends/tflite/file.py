@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.errors import UnsupportedError
-from mace_cl.frontends.flatbuffer import Buffer, Table
+from mace_cl.frontends.tflite.flatbuffer import Buffer, Table
 from mace_cl.wire import damaged
 
 __all__ = ["OPERATORS", "TYPES", "Grid", "Operator", "Subgraph", "Tensor", "read"]

@@ -21,8 +21,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from mace_cl.errors import InputError, ModelError, UnsupportedError
-from mace_cl.frontends import caffe_pb2 as pb
-from mace_cl.frontends.caffe_layers import LAYERS, Blob, LacksError, Step
+from mace_cl.frontends.caffe import caffe_pb2 as pb
+from mace_cl.frontends.caffe.layers import LAYERS
+from mace_cl.frontends.caffe.step import Blob, LacksError, Step
 from mace_cl.frontends.formats import caffe_partner, sniff_caffe
 from mace_cl.frontends.graphs import GraphBuilder
 

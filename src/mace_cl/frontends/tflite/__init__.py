@@ -1,0 +1,5 @@
+"""TensorFlow Lite: the file, the converter of its graph, and its operators by family."""
+
+from mace_cl.frontends.tflite.converter import load
+
+__all__ = ["load"]
