@@ -22,7 +22,7 @@ from mace_cl.errors import InputError, StorageError
 from mace_cl.identity import model_sha256
 from mace_cl.keeping import check_no_model, save_weights, signer
 from mace_cl.loading import checked
-from mace_cl.program.bucket import usual
+from mace_cl.program.bucket import usual, values_of
 from mace_cl.program.cipher import Key
 from mace_cl.program.format import Opened, is_program, write
 from mace_cl.program.policy import Decision, open_trusted
@@ -321,6 +321,7 @@ def compile_model(
     exact: bool | None = None,
     tune: float = 0.0,
     trust: bool | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Path:
     """Compile a model for one device or several and write the compiled program.
 
@@ -332,9 +333,11 @@ def compile_model(
             weights are kept in the store.
         shapes, outputs, jobs, store, progress, exact, trust: as for `Runtime`.
         tune: seconds for each device in which what is fastest there is measured first, as by `tune_model`.
+        values: of inputs that are parameters of ops (axes, sizes), by name: what is compiled is for these.
 
     Raises:
-        InputError: the model is a compiled program already, or ``output`` is a model.
+        InputError: the model is a compiled program already, ``output`` is a model, or ``values`` are not those
+            that the model is compiled for.
         StorageError: the file can't be written.
         ModelError, UnsupportedError, DeviceError, BuildError: as for `Runtime`.
     """
@@ -342,8 +345,9 @@ def compile_model(
     settings = Settings.load(store=store, jobs=jobs, exact=exact, trust=trust)
     devices = [one if isinstance(one, Device) else find(one or settings.device) for one in several]
     compile_for(
-        devices, model, output, settings, bake=bake, shapes=shapes, outputs=outputs, progress=progress, tune=tune
-    )
+        devices, model, output, settings,
+        bake=bake, shapes=shapes, outputs=outputs, progress=progress, tune=tune, values=values,
+    )  # fmt: skip
     return Path(output)
 
 
@@ -423,6 +427,7 @@ def compile_for(
     progress: Progress | None = None,
     tune: float = 0.0,
     watch: Watch | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> list[Compiled]:
     """As `compile_model`; tells what was made.  The file is written when all devices are done.
 
@@ -437,12 +442,7 @@ def compile_for(
     check_no_model(path)
     identity, options = ModelIdentity(_name(source), model_sha256(source)), compile_options(settings, shapes, outputs)
     inputs = compiler.inputs_of(source, shapes, outputs, settings.trust)
-    parameters = [one.name for one in inputs if one.parameter]
-    if parameters:
-        raise InputError(
-            f"{_name(source)}: is compiled for the values of {', '.join(parameters)}, which are parameters of its ops; "
-            f"run it with them (mace-cl run {_name(source)} --program {path} --input …): that writes the program"
-        )
+    fixed = {value.name: value.array for value in values_of(inputs, values or {}, _name(source))}
     made, done = compiler.program(identity, options, inputs), []
     for device in devices:
         begin = time.perf_counter()
@@ -456,6 +456,7 @@ def compile_for(
             shapes,
             progress,
             outputs=outputs,
+            values=fixed,
             runtime=settings.runtime,
             provider=settings.provider,
             trust=settings.trust,

@@ -271,9 +271,32 @@ def test_same_gpu(device: Device, path: Path, two: Path, compiled: list[int], mo
         assert len(compiled) == 1
 
 
-def test_compile_needs_parameters(device: Device, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="compiled for the values of k, which are parameters of its ops; run it"):
-        compile_model(TILE.SerializeToString(), tmp_path / "tile.bin", device=device)
+def test_compile_for_parameters(device: Device, tmp_path: Path, compiled: list[int]) -> None:
+    model, path = tmp_path / "tile.onnx", tmp_path / "tile.bin"
+    onnx.save(TILE, model)
+    words = ["compile", str(model), "-o", str(path), "--device", device.runtime, "--bake", "--quiet"]
+    assert main(words) == 2
+    assert main([*words, "--value", "k=2,3", "--shape", "x=2,3"]) == 0
+    assert len(compiled) == 1
+    with Runtime(path, device=device) as runtime:
+        check(runtime, TILE, image(2, 3) | {"k": np.array([2, 3])})
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "compiled for the values of k, which are parameters of its ops; give each"),
+        ({"k": [2, 2], "x": [1]}, "a value is given for 'x'; the inputs that are parameters of ops: 'k' int64"),
+        ({"k": [2, 2, 2]}, "k can't be .2, 2, 2.; it is 'k' int64"),
+        ({"k": [2, 1.5]}, "k can't be"),
+        ({"k": ["many", "more"]}, "k can't be"),
+    ],
+)
+def test_compile_for_other_parameters(values: Any, message: str, device: Device, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        compile_model(TILE.SerializeToString(), tmp_path / "net.bin", device=device, values=values)
+    assert not (tmp_path / "net.bin").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mace_cl.cli.options import Verbs, add_compile_options, add_device, add_json, add_quiet, add_tune, add_verb, shapes
+from mace_cl.cli.options import (
+    Verbs,
+    add_compile_options,
+    add_device,
+    add_json,
+    add_quiet,
+    add_tune,
+    add_verb,
+    shapes,
+    values,
+)
 from mace_cl.tools.common import PROGRAM_NAME
 
 if TYPE_CHECKING:
@@ -34,6 +44,10 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--bake", action="store_true", help="put the weights inside; the file then runs alone")
     add_device(parser, repeatable=True)
     add_compile_options(parser)
+    parser.add_argument(
+        "--value", action="append", metavar="NAME=N[,…]",
+        help="value of an input that is a parameter of ops (axes, sizes), to compile for; repeatable",
+    )  # fmt: skip
     add_tune(parser)
     add_json(parser)
     add_quiet(parser)
@@ -51,6 +65,7 @@ def _run(options: argparse.Namespace) -> None:
             devices=tuple(options.device or ()),
             bake=options.bake,
             shapes=shapes(options.shape),
+            values=values(options.value),
             outputs=options.outputs,
             runtime=options.runtime,
             provider=options.provider,

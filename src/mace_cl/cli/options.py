@@ -206,3 +206,30 @@ def shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
             raise InputError(f"--shape {text}: should be like NAME=1,3,224,224")
         found[name] = tuple(map(int, parts))
     return found
+
+
+def values(texts: Sequence[str] | None) -> dict[str, list[float]]:
+    """``NAME=1,2`` as a name and numbers.
+
+    Raises:
+        InputError: a text is not like that.
+    """
+    from mace_cl.errors import InputError
+
+    found = {}
+    for text in texts or ():
+        name, _, numbers = text.rpartition("=")
+        try:
+            found[name] = [_number(part) for part in numbers.split(",")]
+        except ValueError:
+            name = ""
+        if not name:
+            raise InputError(f"--value {text}: should be like NAME=1,2")
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -153,6 +153,38 @@ def bucket_of(inputs: Sequence[Input], data: Mapping[str, Any]) -> Bucket:
     return Bucket(tuple(shapes), tuple(values))
 
 
+def values_of(inputs: Sequence[Input], given: Mapping[str, Any], name: str) -> tuple[Value, ...]:
+    """The value of each parameter of the model ``name``: numbers, as an array or a sequence.
+
+    Raises:
+        InputError: one is missing, or none of the parameters, or does not fit its type and shape.
+    """
+    parameters = {one.name: one for one in inputs if one.parameter}
+    if missing := ", ".join(sorted(parameters.keys() - given.keys())):
+        raise InputError(
+            f"{name}: is compiled for the values of {missing}, which are parameters of its ops; give each "
+            "(--value NAME=N,N,… or values={…}), or run the model with them: that compiles it, too"
+        )
+    found = []
+    for key, numbers in given.items():
+        if key not in parameters:
+            known = ", ".join(map(str, parameters.values())) or "none"
+            raise InputError(f"{name}: a value is given for {key!r}; the inputs that are parameters of ops: {known}")
+        one = parameters[key]
+        try:
+            array = np.asarray(numbers)
+            exact = array.astype(one.dtype)
+            same = bool((exact == array).all()) or array.dtype.kind == "f" == exact.dtype.kind
+        except (TypeError, ValueError, OverflowError):
+            same = False
+        if same and one.shape == () and exact.size == 1:
+            exact = exact.reshape(())
+        if not same or not one.fits(exact.shape):
+            raise InputError(f"{name}: {key} can't be {numbers!r}; it is {one}")
+        found.append(Value.of(key, exact))
+    return tuple(found)
+
+
 def usual(inputs: Sequence[Input]) -> Bucket | None:
     """The bucket of a start that is given nothing: symbolic first sizes are 1.  None where more than those is open."""
     shapes = []

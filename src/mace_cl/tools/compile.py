@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ class CompileArgs:
     devices: tuple[str, ...] = ()
     bake: bool = False
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     runtime: str | None = None
     provider: str | None = None
@@ -112,7 +113,7 @@ def run(args: CompileArgs) -> CompileResult:
     made = compile_for(
         devices, args.model, args.output, settings,
         bake=args.bake, shapes=args.shapes or None, outputs=args.outputs, progress=args.progress,
-        tune=args.tune, watch=args.watch,
+        tune=args.tune, watch=args.watch, values=args.values,
     )  # fmt: skip
     size = args.output.stat().st_size
     targets = tuple(map(CompiledTarget.of, made))
