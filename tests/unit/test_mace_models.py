@@ -7,11 +7,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
@@ -22,7 +20,8 @@ from mace_cl.frontends.mace import load
 from mace_cl.frontends.mace import mace_pb2 as pb
 from mace_cl.frontends.onnx import load as load_onnx
 from mace_cl.passes.pipeline import simplify
-from support import Array, Case, Outputs, case, difference, filled, model_of, reference
+from mace_models import Net, proto, run, save
+from support import Array, Case, case, difference, filled, model_of, reference
 
 TOLERANCE = 2e-5
 
@@ -98,18 +97,6 @@ CASES = [
 ]  # fmt: skip
 
 
-def proto(model: ir.Model) -> onnx.ModelProto:
-    made = ir.serde.serialize_model(model)
-    onnx.checker.check_model(made, full_check=True)
-    return made
-
-
-def save(folder: Path, graph: bytes, data: bytes) -> Path:
-    (folder / "net.pb").write_bytes(graph)
-    (folder / "net.data").write_bytes(data)
-    return folder / "net.pb"
-
-
 @pytest.mark.parametrize("one", CASES, ids=str)
 @pytest.mark.parametrize("half", [False, True])
 def test_there_and_back(one: Case, half: bool, tmp_path: Path) -> None:
@@ -168,65 +155,6 @@ def test_all_nodes_without_an_operator_are_named() -> None:
 
 
 # By hand.
-
-
-class Net:
-    """A MACE graph of one input ``x`` and one output ``y``, NHWC, built operator by operator."""
-
-    def __init__(self, shape: tuple[int, ...], **arguments: int) -> None:
-        self.net = pb.NetDef(name="default_graph")
-        self.net.input_info.add(name="x", dims=shape, data_format=arguments.pop("io", 1))
-        self.data = b""
-        for name, number in ({"filter_format": 101, "data_format": 1} | arguments).items():
-            self.net.arg.add(name=name, i=number)
-
-    def tensor(self, name: str, array: Array, **quantised: Any) -> str:
-        kinds = {
-            "float32": pb.DT_FLOAT,
-            "float16": pb.DT_HALF,
-            "uint8": pb.DT_UINT8,
-            "int32": pb.DT_INT32,
-            "uint16": pb.DT_BFLOAT16,
-        }
-        self.data += bytes(-len(self.data) % 4)
-        self.net.tensors.add(
-            name=name,
-            dims=array.shape,
-            data_type=kinds[str(array.dtype)],
-            offset=len(self.data),
-            data_size=array.size,
-            **quantised,
-        )
-        self.data += array.tobytes()
-        return name
-
-    def op(self, kind: str, inputs: list[str], output: str, shape: tuple[int, ...], **arguments: Any) -> None:
-        op = self.net.op.add(name=f"{kind}/{output}", type=kind, input=inputs, output=[output])
-        op.output_shape.add(dims=shape)
-        if "quantize" in arguments:
-            scale, zero = arguments.pop("quantize")
-            op.quantize_info.add(scale=scale, zero_point=zero)
-        for name, value in ({"T": 1, "data_format": 1000} | arguments).items():
-            if isinstance(value, list):
-                op.arg.add(name=name, ints=value)
-            elif isinstance(value, bytes):
-                op.arg.add(name=name, s=value)
-            elif isinstance(value, float):
-                op.arg.add(name=name, f=value)
-            else:
-                op.arg.add(name=name, i=value)
-
-    def save(self, folder: Path, *shape: int, old: bool = True, form: int = 1) -> Path:
-        self.net.output_info.add(name="y", dims=shape, data_format=form)
-        self.net.data_size = len(self.data)
-        whole = self.net if old else pb.MultiNetDef(net_def=[self.net], input_tensor=["x"], output_tensor=["y"])
-        return save(folder, whole.SerializeToString(), self.data)
-
-
-def run(path: Path, **inputs: Array) -> Array:
-    outputs: Outputs = reference(proto(load(path, {})), inputs)
-    assert list(outputs) == ["y"]
-    return outputs["y"]
 
 
 def convolved(x: Array, w: Array, dilation: int = 1) -> Array:
@@ -463,7 +391,7 @@ class TestWrong:
 
     def test_all_operators_are_named(self, tmp_path: Path) -> None:
         net = Net((1, 8, 8, 4))
-        net.op("LSTMCell", ["x"], "a", (1, 8))
+        net.op("DynamicLSTM", ["x"], "a", (1, 8))
         net.op("Activation", ["a"], "b", (1, 8), activation=b"RELU")
         net.op("Activation", ["x"], "c", (1, 8, 8, 4), activation=b"MISH")
         net.op(
@@ -477,7 +405,7 @@ class TestWrong:
         with pytest.raises(UnsupportedError) as caught:
             load(net.save(tmp_path, 1, 6, 6, 3), {})
         for part in (
-            "'LSTMCell/a' (LSTMCell)",
+            "'DynamicLSTM/a' (DynamicLSTM)",
             "'Activation/c' (Activation): the activation MISH",
             "transformed for Winograd",
             "net.pb",

@@ -15,11 +15,9 @@ from mace_cl.errors import ModelError
 from mace_cl.frontends.caffe import caffe_pb2 as pb
 from mace_cl.frontends.graphs import GraphBuilder
 
-__all__ = ["MAX_CONSTANT", "Blob", "LacksError", "Mapper", "Shape", "Step", "f32"]
+__all__ = ["Blob", "LacksError", "Mapper", "Shape", "Step", "f32"]
 
 Shape = tuple[int, ...]
-MAX_CONSTANT = 1 << 26
-"""Elements of a constant that is computed from the network's description."""
 
 
 @dataclass(frozen=True)

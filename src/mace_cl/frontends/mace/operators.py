@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mace_cl.frontends.mace import convolution, elementwise, movement, normalisation, product, reduction, resize
+from mace_cl.frontends.mace import (
+    convolution,
+    detection,
+    elementwise,
+    movement,
+    normalisation,
+    product,
+    recurrent,
+    reduction,
+    resize,
+    shape,
+)
 from mace_cl.frontends.mace.step import Mapper
 
 __all__ = ["OPS"]
@@ -15,4 +26,7 @@ OPS: dict[str, Mapper] = {
     **movement.OPS,
     **resize.OPS,
     **reduction.OPS,
+    **recurrent.OPS,
+    **shape.OPS,
+    **detection.OPS,
 }

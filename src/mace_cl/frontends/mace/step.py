@@ -117,8 +117,20 @@ class Step:
 
     def op(self, op_type: str, *inputs: Any, **attributes: Any) -> ir.Value:
         """A node in between; inputs may be arrays and lists of whole numbers."""
-        values = [one if one is None or isinstance(one, ir.Value) else self.graph.constant(one) for one in inputs]
-        return self.graph.op(op_type, values, layer=self.definition.name, **attributes)
+        return self.graph.op(op_type, self._values(inputs), layer=self.definition.name, **attributes)
+
+    def pair(self, op_type: str, *inputs: Any, **attributes: Any) -> list[ir.Value]:
+        """As `op`, with two outputs."""
+        return self.graph.ops(op_type, self._values(inputs), ["", ""], layer=self.definition.name, **attributes)
+
+    def _values(self, inputs: Sequence[Any]) -> list[ir.Value | None]:
+        return [one if one is None or isinstance(one, ir.Value) else self.graph.constant(one) for one in inputs]
+
+    def number(self, name: str, default: float) -> float:
+        """An argument that is one finite number."""
+        found = self.arguments.get(name, default)
+        self.need(isinstance(found, (int, float)) and math.isfinite(found), f"has {found} for {name}")
+        return float(found)
 
     # What is read.
 
