@@ -23,6 +23,7 @@ from mace_cl.program.format import read, write
 from mace_cl.program.seal import keygen, sign
 from mace_cl.runtime import compile as build
 from support import Array, difference, reference
+from tflite_models import Net
 
 RNG = np.random.default_rng(5)
 KEY = bytes(range(32))
@@ -269,6 +270,23 @@ def test_same_gpu(device: Device, path: Path, two: Path, compiled: list[int], mo
     with Runtime(path, program=two, device=device) as runtime:
         check(runtime, NET, image(*C))
         assert len(compiled) == 1
+
+
+def test_tensorflow_lite(device: Device, tmp_path: Path, compiled: list[int]) -> None:
+    """Its sizes are open where the signature of an input says so."""
+    path, net = tmp_path / "net.bin", Net()
+    x = net.input("x", (1, 2, 2, 3), signature=(-1, 2, 2, 3))
+    net.outputs.append(net.op("LOGISTIC", [x], net.tensor("y", (1, 2, 2, 3))))
+    model = net.build()
+    for _ in range(2):
+        with Runtime(model, program=path, device=device) as runtime:
+            for batch in (1, 4):
+                inputs = image(batch, 2, 2, 3)
+                assert difference(runtime.run(inputs)["y"], 1 / (1 + np.exp(-inputs["x"]))) <= 1e-6
+        assert len(read(path).targets) == 2
+        assert len(compiled) == 2
+    with pytest.raises(InputError, match="'x' has shape"), Runtime(model, program=path, device=device) as runtime:
+        runtime.run(image(1, 2, 3, 3))
 
 
 def test_compile_for_parameters(device: Device, tmp_path: Path, compiled: list[int]) -> None:

@@ -234,7 +234,7 @@ def _tensorflow(
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("tflite", "TensorFlow Lite model", _sniff_tflite),
+    Format("tflite", "TensorFlow Lite model", _sniff_tflite, symbolic=True),
     _tensorflow("HDF5 file of Keras", _sniff_hdf5),
     _tensorflow("Keras archive", _sniff_keras),
     Format("torch", "PyTorch archive (torch.export or TorchScript)", _sniff_torch, takes=("trust",), symbolic=True),

@@ -131,11 +131,16 @@ class GraphBuilder:
         return self._values[name]
 
     def model(
-        self, outputs: Mapping[str, ir.Value], producer: str, shapes: Mapping[str, Sequence[int]] | None = None
+        self,
+        outputs: Mapping[str, ir.Value],
+        producer: str,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        static: bool = True,
     ) -> ir.Model:
         """The model with these outputs under exactly these names; ``producer`` says what it was read from.
 
-        Its inputs are static (see `make_static`), and types and shapes are known as far as they can be inferred.
+        Its inputs are made ``static`` (see `make_static`); types and shapes are known as far as they can be
+        inferred.
         """
         ends: dict[str, ir.Value] = {}
         for name, value in outputs.items():
@@ -152,7 +157,8 @@ class GraphBuilder:
             name=self.name,
         )  # fmt: skip
         model = ir.Model(graph, ir_version=_IR_VERSION, producer_name=producer)
-        make_static(model, shapes or {}, self.name)
+        if static:
+            make_static(model, shapes or {}, self.name)
         common.ShapeInferencePass(strict_mode=False)(model)
         return model
 

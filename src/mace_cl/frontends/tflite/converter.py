@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +25,9 @@ from mace_cl.frontends.formats import opened
 from mace_cl.frontends.graphs import GraphBuilder
 from mace_cl.frontends.tflite.file import Grid, Operator, Subgraph, Tensor, read
 
-__all__ = ["TO_NCHW", "TO_NHWC", "Converter", "Unmapped", "load"]
+__all__ = ["TO_NCHW", "TO_NHWC", "Converter", "Unmapped", "declared", "load"]
+
+Made = TypeVar("Made", ir.Model, ir.Model | None)
 
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 _CLIPS: dict[int, tuple[float, float | None]] = {1: (0.0, None), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
@@ -44,10 +46,28 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
         ModelError: not a TensorFlow Lite model, truncated, or it contradicts itself.
         UnsupportedError: operators without a mapping, all of them.
     """
+    return _read(source, lambda subgraphs, budget: _convert(subgraphs, shapes, budget))
+
+
+def declared(source: Path | bytes) -> ir.Model | None:
+    """The model with its inputs as it declares them; None where all their sizes are fixed.
+
+    Raises:
+        ModelError, UnsupportedError: as `load`.
+    """
+
+    def converted(subgraphs: list[Subgraph], budget: int) -> ir.Model | None:
+        tensors = [subgraphs[0].tensors[index] for index in subgraphs[0].inputs]
+        return _convert(subgraphs, None, budget) if any(None in tensor.signature for tensor in tensors) else None
+
+    return _read(source, converted)
+
+
+def _read(source: Path | bytes, convert: Callable[[list[Subgraph], int], Made]) -> Made:
     name = str(source) if isinstance(source, Path) else f"model of {len(source)} bytes"
     with opened(source) as view:
         try:
-            return _convert(read(view, name), shapes, _MOST_CONSTANTS * len(view) + (1 << 24))
+            return convert(read(view, name), _MOST_CONSTANTS * len(view) + (1 << 24))
         except DamagedError as error:
             raise ModelError(
                 f"{name}: not a whole TensorFlow Lite model: {error}; check that the file was copied whole"
@@ -60,7 +80,7 @@ def load(source: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
             ) from error
 
 
-def _convert(subgraphs: list[Subgraph], shapes: Mapping[str, Sequence[int]], budget: int) -> ir.Model:
+def _convert(subgraphs: list[Subgraph], shapes: Mapping[str, Sequence[int]] | None, budget: int) -> ir.Model:
     graph = subgraphs[0]
     builder = GraphBuilder(graph.name or "main")
     converter = Converter(builder, graph, subgraphs, budget)
@@ -71,7 +91,7 @@ def _convert(subgraphs: list[Subgraph], shapes: Mapping[str, Sequence[int]], bud
         if index in converter.made:
             converter.whole(index)
     outputs = {graph.tensors[index].name: converter.whole(index) for index in graph.outputs}
-    return builder.model(outputs, "mace-cl, from TensorFlow Lite", shapes)
+    return builder.model(outputs, "mace-cl, from TensorFlow Lite", shapes, static=shapes is not None)
 
 
 class Converter:
