@@ -227,6 +227,15 @@ def test_wrong(kind: str, arguments: dict[str, Any], message: str, tmp_path: Pat
         load(net.save(tmp_path, 3, 12), {})
 
 
+def test_fill_of_too_much(tmp_path: Path) -> None:
+    """A few bytes do not ask for gigabytes."""
+    net = Net((1,))
+    sizes = net.tensor("s", np.array([1 << 14, 1 << 16], np.int32))
+    net.op("Fill", [sizes, net.tensor("v", np.ones(1, np.float32))], "y", (1 << 14, 1 << 16))
+    with pytest.raises(ModelError, match=r"'Fill/y'.*fills the shape \[16384, 65536\]"):
+        load(net.save(tmp_path, 1 << 14, 1 << 16), {})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

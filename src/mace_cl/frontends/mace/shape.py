@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
 from mace_cl.frontends.mace.step import Constant, Mapper, Step
 
 __all__ = ["OPS"]
+
+_MOST_NUMBERS = 1 << 26
 
 
 def _shape(at: Step) -> None:
@@ -24,6 +28,7 @@ def _fill(at: Step) -> None:
     else:
         wanted = at.declared() or ()
         at.need(bool(wanted), "tells no output shape")
+    at.need(math.prod(wanted) <= _MOST_NUMBERS, f"fills the shape {list(wanted)}")
     at.end(at.op("Expand", at.op("Reshape", at.value(1), [1]), list(wanted)), wanted, at.layout)
 
 
