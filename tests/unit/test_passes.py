@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
@@ -13,6 +16,7 @@ from mace_cl.expr import Expr
 from mace_cl.frontends.onnx import load
 from mace_cl.graph import array_of, attribute, nodes_of
 from mace_cl.passes.canonical import explicit_pads
+from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.pipeline import optimise
 from support import Case, case, filled, model_of
 
@@ -156,3 +160,19 @@ def test_what_the_file_says_of_inner_shapes_is_not_believed() -> None:
             size.dim_value = 1000
     graph = optimise(load(model.SerializeToString())).graph
     assert [list(value.shape or ()) for value in graph.outputs] == [[1, 4, 4, 4]]
+
+
+@pytest.mark.parametrize(("sizes", "left"), [("1024, 64", ["Add"]), ("65536, 8192", ["Expand", "ReduceMax", "Add"])])
+def test_what_is_too_large_is_not_computed_when_the_model_is_read(sizes: str, left: list[str]) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y)
+        <float[1] k = {{1}}, int64[2] s = {{{sizes}}}>
+        {{ e = Expand(k, s) m = ReduceMax<keepdims=0>(e) y = Add(x, m) }}"""
+    )
+    read = load(model.SerializeToString())
+    tracemalloc.start()
+    try:
+        assert [node.op_type for node in FoldPass()(read).model.graph] == left
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()

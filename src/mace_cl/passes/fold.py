@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from mace_cl.graph import array_of
+from mace_cl.graph import array_of, static_shape
 from mace_cl.passes.identity import IdentityPass
 
 __all__ = ["FoldPass"]
@@ -50,9 +51,12 @@ def _folding() -> ir.passes.PassBase:
                     return None
             return super().process_node(node, is_function)
 
-    return Folding(shape_inference=False, input_size_limit=1 << 24, output_size_limit=1 << 28, should_fold=_should_fold)
+    return Folding(
+        shape_inference=False, input_size_limit=1 << 24, output_size_limit=_MOST_FOLDED, should_fold=_should_fold
+    )
 
 
+_MOST_FOLDED = 1 << 28
 _MOST_FILLED = 1 << 20
 
 _SHAPED_LIKE_INPUT = frozenset(("GroupNormalization", "MeanVarianceNormalization"))
@@ -66,7 +70,12 @@ def _infer(model: ir.Model) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """As by default, but quantised weights too, and ``ConstantOfShape`` where it is not large: shapes hang on it."""
+    """As by default, but quantised weights too, and ``ConstantOfShape`` where it is not large: shapes hang on it.
+
+    What is known to be too large is not computed, or an Expand of one number could take all memory.
+    """
+    if any(shape is not None and prod(shape) > _MOST_FOLDED for shape in map(static_shape, node.outputs)):
+        return False
     if node.op_type in ("DequantizeLinear", "QuantizeLinear") and not node.domain:
         return True
     if node.op_type != "ConstantOfShape" or node.domain or (shape := array_of(node.inputs[0])) is None:
