@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,8 +164,7 @@ class FrozenGraph:
     """TensorFlow on a frozen graph, whose nodes' names are ours."""
 
     def __init__(self, model: Model) -> None:
-        import tensorflow as tf
-
+        tf = _tensorflow_module()
         self.title = f"TensorFlow {tf.__version__}"
         definition = tf.compat.v1.GraphDef.FromString(model.path.read_bytes())
         graph = tf.Graph()
@@ -211,6 +211,13 @@ class Callables:
         return dict(zip(self._outputs, arrays.values(), strict=True))
 
 
+def _tensorflow_module() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its notes would stand among ours
+    import tensorflow
+
+    return tensorflow
+
+
 def _tensorflow(model: Model) -> Reference:
     from mace_cl.frontends.formats import model_file, opened, sniff_tensorflow
 
@@ -218,8 +225,7 @@ def _tensorflow(model: Model) -> Reference:
         frozen = sniff_tensorflow(view)
     if frozen:
         return FrozenGraph(model)
-    import tensorflow as tf
-
+    tf = _tensorflow_module()
     title = f"TensorFlow {tf.__version__}"
     if model_file(model.path).name == "saved_model.pb":
         loaded = tf.saved_model.load(str(model_file(model.path).parent))
