@@ -254,7 +254,6 @@ def test_environment_is_read_in_few_places() -> None:
         "frontends/tensorflow_child.py",
         "runtime/host.py",
         "tools/fresh.py",
-        "tools/references.py",
     }
 
 

@@ -212,9 +212,18 @@ class Callables:
 
 
 def _tensorflow_module() -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its notes would stand among ours
-    import tensorflow
+    """TensorFlow, without what its libraries write to the terminal while they are loaded."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow
 
+        tensorflow.config.set_visible_devices([], "GPU")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+    tensorflow.get_logger().setLevel("ERROR")
     return tensorflow
 
 
