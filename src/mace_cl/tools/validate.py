@@ -167,6 +167,7 @@ def run(args: ValidateArgs) -> ValidateResult:
     check_writable(args.save)
     files = sample_files(args.data, args.labels) if args.data is not None else []
     metric = load_metric(args.script) if args.script is not None else None
+    device = find(Settings.load(device=args.device).device, alone=True)  # before TensorFlow comes
     graph = load(args.model, args.shapes or None, args.outputs, trust=bool(args.trust)).graph
     with opened(args.model) as view:
         form = recognise(view)
@@ -177,7 +178,6 @@ def run(args: ValidateArgs) -> ValidateResult:
         if args.expected is None
         else references.Expected(args.expected)
     )
-    device = find(Settings.load(device=args.device).device, alone=True)
     quantised = any(node.op_type in _QUANTISED for node in graph)
     kind = "quantised" if quantised else "cpu" if device.kind == "cpu" or args.runtime == "cpu" else "gpu"
     threshold = args.thresholds[kind] if args.threshold is None else args.threshold
