@@ -17,7 +17,7 @@ from mace_cl.plan import Buffer, Constant, KernelCall, Layout, Plan, PlanPort, P
 from problems import PROBLEMS, TRAITS
 
 WHOLE = Access((1,))
-SQUARE = Elementwise(4, (64,), (WHOLE, WHOLE))
+SQUARE = Elementwise(4, (512,), (WHOLE, WHOLE))
 
 
 def text(problem: Problem, name: str) -> tuple[str, int]:
@@ -61,22 +61,25 @@ def test_accesses() -> None:
     )
 
 
-def cast(source: str, target: str) -> Map:
-    return Map("cast", (64,), (Operand(source, WHOLE),), Operand(target, WHOLE), "r = a0;")
+def cast(source: str, target: str, count: int) -> Map:
+    return Map("cast", (count,), (Operand(source, WHOLE),), Operand(target, WHOLE), "r = a0;")
 
 
-def plan(*problems: Problem, offset: int = 0, halves: bool = True) -> Plan:
-    """Problems in a row from a float16 input to a float16 output, each of 64 elements."""
-    buffers = [Buffer("x", 128), *(Buffer(f"v{index}", 256 + offset, "float16") for index in range(len(problems) + 1))]
-    steps = [Region(0, 0, 128), *(Region(index + 1, offset, 256) for index in range(len(problems) + 1))]
-    ends = Region(len(buffers), 0, 128)
-    buffers.append(Buffer("y", 128))
-    chain = [cast("float16", "float32"), *problems, cast("float32", "float16")]
+def plan(*problems: Problem, count: int = 512, offset: int = 0, halves: bool = True) -> Plan:
+    """Problems in a row from a float16 input to a float16 output, each of ``count`` elements."""
+    buffers = [
+        Buffer("x", 2 * count),
+        *(Buffer(f"v{index}", 4 * count + offset, "float16") for index in range(len(problems) + 1)),
+    ]
+    steps = [Region(0, 0, 2 * count), *(Region(index + 1, offset, 4 * count) for index in range(len(problems) + 1))]
+    ends = Region(len(buffers), 0, 2 * count)
+    buffers.append(Buffer("y", 2 * count))
+    chain = [cast("float16", "float32", count), *problems, cast("float32", "float16", count)]
     calls = [
         KernelCall(problem, (source,), target, "n")
         for problem, source, target in zip(chain, steps, [*steps[1:], ends], strict=True)
     ]
-    inputs, outputs = PlanPort("x", "float16", (64,), steps[0]), PlanPort("y", "float16", (64,), ends)
+    inputs, outputs = PlanPort("x", "float16", (count,), steps[0]), PlanPort("y", "float16", (count,), ends)
     return Plan(Layout(4, 128, halves=halves), tuple(buffers), (inputs,), (outputs,), tuple(calls))
 
 
@@ -91,9 +94,11 @@ def test_ports_need_no_conversion() -> None:
 
 def test_what_cant_take_halves_stays() -> None:
     """A softmax reads its own results; a region would lose its alignment; a layout is without halves."""
-    found = halve(plan(Softmax(4, 1, 64, 1)))
-    assert [buffer.size for buffer in found.buffers[1:3]] == [128, 256]
+    found = halve(plan(Softmax(4, 1, 512, 1)))
+    assert [buffer.size for buffer in found.buffers[1:3]] == [1024, 2048]
     assert found.calls[-1].results[0] == found.outputs[0].region  # the conversion at the end is still there
+    small = plan(SQUARE, count=256)  # 1 KiB is what every buffer takes
+    assert halve(small) is small
     shifted = plan(SQUARE, offset=128)
     assert [buffer.size for buffer in halve(shifted).buffers] == [buffer.size for buffer in shifted.buffers]
     without = plan(SQUARE, halves=False)

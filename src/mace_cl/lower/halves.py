@@ -19,6 +19,7 @@ from mace_cl.kernels.halves import halved, takes_halves
 from mace_cl.kernels.map import Map
 from mace_cl.kernels.types import STORED_TYPES
 from mace_cl.plan import Constant, HostCall, KernelCall, Parameters, Plan, PlanPort, Region, Rendered
+from mace_cl.schedule import ALIGNMENT
 
 __all__ = ["halve", "pack", "render"]
 
@@ -55,8 +56,10 @@ def halve(plan: Plan) -> Plan:
 
 
 def _kinds(plan: Plan) -> dict[int, str]:
-    """The types of the buffers that can lie as halves."""
-    kinds = {index: one.kind for index, one in enumerate(plan.buffers) if one.kind in STORED_TYPES}
+    """The types of the buffers that can lie as halves, and take less memory so."""
+    kinds = {
+        index: one.kind for index, one in enumerate(plan.buffers) if one.kind in STORED_TYPES and one.size > ALIGNMENT
+    }
     for port in (*plan.inputs, *plan.outputs):
         if port.region is not None:
             kinds.pop(port.region.buffer, None)
