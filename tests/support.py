@@ -23,8 +23,9 @@ from mace_cl.frontends.read import load
 from mace_cl.lower import Algorithm, direct, halve, lower, with_algorithms
 from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits
-from mace_cl.runtime.build import build_source
+from mace_cl.runtime.build import build_source, split
 from mace_cl.runtime.executor import Executor
+from mace_cl.schedule import Schedule
 
 Array = NDArray[Any]
 Oracle = Literal["reference", "onnxruntime", "onnxruntime as users run it"]
@@ -155,9 +156,7 @@ def start(
     """The model on the device, all kernels built in this process and kept nowhere."""
     source = model if isinstance(model, Path) else model.SerializeToString()
     prepared = prepare(source, device, shapes, runtime=runtime)
-    kernels = range(len(prepared.schedule.kernels))
-    programs = [(kernels, build_source(context, prepared.schedule, kernels))] if kernels else []
-    return Executor(device, context, prepared.schedule, programs, prepared.constants)
+    return _started(device, context, prepared.schedule, prepared.constants)
 
 
 def start_with(
@@ -173,8 +172,12 @@ def start_with(
     traits = traits_of(device)
     plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
     schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule)
-    kernels = range(len(schedule.kernels))
-    return Executor(device, context, schedule, [(kernels, build_source(context, schedule, kernels))], constants)
+    return _started(device, context, schedule, constants)
+
+
+def _started(device: Device, context: Any, schedule: Schedule, constants: NDArray[np.uint8]) -> Executor:
+    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
+    return Executor(device, context, schedule, programs, constants)
 
 
 def difference(got: Array, expected: Array) -> float:

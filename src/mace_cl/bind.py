@@ -120,6 +120,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
         BUILD_OPTIONS,
         tuple(hosts),
         plan.nodes,
+        traits.shares,
     )
     schedule.check()
     return schedule, constants

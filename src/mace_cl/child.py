@@ -18,7 +18,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["Child", "ChildError", "Report", "converse", "serve"]
+__all__ = ["Answer", "Child", "ChildError", "Report", "converse", "serve"]
 
 Report = Callable[[dict[str, Any]], None]
 """Called with what a child says before its answer."""

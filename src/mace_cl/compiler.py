@@ -40,6 +40,7 @@ from mace_cl.runtime.build import Progress
 from mace_cl.runtime.compile import Built, compile_units
 from mace_cl.runtime.golden import checkable
 from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
+from mace_cl.runtime.sequence import shares_for
 from mace_cl.schedule import Schedule
 from mace_cl.settings import Settings
 from mace_cl.tune.measure import Bench
@@ -81,7 +82,7 @@ def traits_of(device: Device) -> Traits:
     OpenCL does not tell the number of registers: 16-wide vectors mean AVX-512 with 32, others 16.
     """
     registers = 32 if block_for(device) == 16 else 16
-    return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu")
+    return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu", shares_for(device))
 
 
 def layout_of(device: Device) -> Layout:

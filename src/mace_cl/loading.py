@@ -199,6 +199,10 @@ def _executor(request: Request, target: Target, constants: Constants, context: A
     device, schedule = request.device, target.schedule
     programs = load_units(context, device, schedule, target.units)
     request.clock.mark("load")
-    executor = Executor(device, context, schedule, programs, constants, near=request.near)
+    settings = request.settings
+    executor = Executor(
+        device, context, schedule, programs, constants,
+        near=request.near, window=settings.queue_window, limit=settings.kernel_limit,
+    )  # fmt: skip
     request.clock.mark("set-up")
     return executor

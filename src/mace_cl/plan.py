@@ -53,12 +53,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Traits:
-    """What parameter rules may look at in a target: sizes in bytes, counts of cores and registers."""
+    """What parameter rules may look at in a target: sizes in bytes, counts of cores and registers.
+
+    ``shares`` is that of `mace_cl.schedule.Schedule`.
+    """
 
     cores: int
     vector_registers: int
     near_cache: int
     is_cpu: bool
+    shares: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ __all__ = [
     "ALIGNMENT",
     "CPU",
     "ITEM_BYTES",
+    "MOST_SHARES",
     "HostStep",
     "Kernel",
     "Launch",
@@ -23,12 +24,16 @@ __all__ = [
     "Place",
     "Port",
     "Schedule",
+    "Size3",
     "Slot",
     "places",
 ]
 
 ALIGNMENT = 1024
 """Bytes to which every allocation in the arena and every constant is aligned."""
+
+MOST_SHARES = 64
+"""Into how many parts the work-items of a launch may be shared out."""
 
 CPU = "CPUExecutionProvider"
 """The provider of ONNX Runtime that every build of it has."""
@@ -135,7 +140,11 @@ class Node:
 
 @record
 class Schedule:
-    """Everything that a run needs besides the device's own binary code and the constants' bytes."""
+    """Everything that a run needs besides the device's own binary code and the constants' bytes.
+
+    With ``shares`` > 0 the launches of each unit of kernels run in sequence within one enqueue, their
+    work-items parted into so many shares (`mace_cl.runtime.sequence`); else each launch is an enqueue.
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -146,6 +155,7 @@ class Schedule:
     build_options: str
     hosts: tuple[HostStep, ...] = ()
     nodes: tuple[Node, ...] = ()
+    shares: int = 0
 
     def check(self) -> None:
         """Prove that every index and byte range lies inside what it refers to.
@@ -185,6 +195,10 @@ class Schedule:
                     raise ValueError(f"{where}: {launch.global_size} over {launch.local_size}")
             for slot in launch.args:
                 fits(slot, where)
+            if self.shares and launch.local_size != (1, 1, 1):
+                raise ValueError(f"{where}: groups of {launch.local_size} in a sequence, whose groups are single items")
+        if not 0 <= self.shares <= MOST_SHARES:
+            raise ValueError(f"work-items in {self.shares} shares, not in 0 to {MOST_SHARES}")
 
     def _check_hosts(self, placed: Callable[[Port, str, str], None]) -> None:
         held = {port.name for port in self.inputs if port.slot is None}

@@ -15,6 +15,8 @@
 | runtime      | MACE_CL_RUNTIME      | ``runtime``        | "gpu+cpu": OpenCL, and the host for the rest   |
 | provider     | MACE_CL_PROVIDER     | ``provider``       | none: ONNX Runtime's CPU provider              |
 | exact        | MACE_CL_EXACT        | ``exact``          | false: Winograd's method where it is faster    |
+| queue_window | MACE_CL_QUEUE_WINDOW | ``queue_window``   | none: any number of kernels waits in the queue |
+| kernel_limit | MACE_CL_KERNEL_LIMIT | ``kernel_limit``   | none: kernels are not cut, as long as they are |
 | trust        | –                    | –                  | false: no code of a model's file is run        |
 
 The configuration file is ``mace-cl/config.toml`` in the user's configuration directory
@@ -60,8 +62,11 @@ class Settings:
     ``runtime`` says what may run a model: one of `RUNTIMES`.  ``provider`` names the execution provider of
     ONNX Runtime that runs the host's part, such as "QNN" or "XNNPACK".  ``exact`` keeps
     to kernels that add products in the order of a plain convolution.  ``buckets`` is for how many sets of shapes a
-    model with symbolic ones is kept compiled for a device, in a file and in memory.  ``trust`` lets code run that a
-    model's file holds; it is said for each call anew, never by the environment or the configuration.
+    model with symbolic ones is kept compiled for a device, in a file and in memory.  ``queue_window`` is how many
+    kernels may wait in a device's queue, and ``kernel_limit`` the ms after which one is cut: for devices that draw the
+    screen as well, as MACE's ``opencl_queue_window_size`` and ``limit_opencl_kernel_time``; no argument gives them.
+    ``trust`` lets code run that a model's file holds; it is said for each call anew, never by the environment or the
+    configuration.
     """
 
     device: str | None
@@ -77,6 +82,8 @@ class Settings:
     provider: str | None = None
     exact: bool = False
     buckets: int = 8
+    queue_window: int = 0
+    kernel_limit: int = 0
     trust: bool = False
 
     @classmethod
@@ -117,7 +124,7 @@ class Settings:
         found: dict[str, Any] = {}
         for name, read in _READERS.items():
             variable = f"MACE_CL_{name.upper()}"
-            if arguments[name] is not None:
+            if arguments.get(name) is not None:
                 found[name] = read(arguments[name], f"The argument {name}")
             elif text := os.environ.get(variable):
                 found[name] = read(text, f"The environment variable {variable}")
@@ -137,6 +144,8 @@ class Settings:
             provider=found.get("provider"),
             exact=found.get("exact", False),
             buckets=found.get("buckets", cls.buckets),
+            queue_window=found.get("queue_window", 0),
+            kernel_limit=found.get("kernel_limit", 0),
             trust=bool(trust),
         )
 
@@ -222,6 +231,8 @@ _READERS: Mapping[str, Callable[[object, str], object]] = {
     "provider": _text,
     "exact": _flag,
     "buckets": _count,
+    "queue_window": _count,
+    "kernel_limit": _count,
 }
 
 

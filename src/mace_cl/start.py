@@ -367,6 +367,7 @@ def _with_weights(
 def _from_sources(request: Request, path: Path | None, found: Found, decision: Decision) -> tuple[Executor, Decision]:
     """There is no model, but a program holds the sources of its kernels: those of the nearest device first."""
     from mace_cl.runtime.compile import compile_units
+    from mace_cl.runtime.sequence import shares_for
 
     assert isinstance(found, Opened)
     fitting = [target for target in found.program.targets if request.bucket in (None, target.bucket)]
@@ -387,6 +388,9 @@ def _from_sources(request: Request, path: Path | None, found: Found, decision: D
             weights = stored_weights(request.settings, program, target.signature, target.bucket)
             if weights is None:
                 continue
+        single = all(launch.local_size == (1, 1, 1) for launch in target.schedule.launches)
+        shares = shares_for(device) if single else 0
+        target = replace(target, schedule=replace(target.schedule, shares=shares))
         try:
             built = compile_units(device, target.schedule, request.settings.jobs, request.progress)
             request.clock.built += built

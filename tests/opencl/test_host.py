@@ -270,7 +270,7 @@ class TestProgram:
             Runtime(path, device=device, store=False)
 
     def test_an_older_reader_refuses(self, file: Path) -> None:
-        assert list(open_program(file).manifest.requires) == ["host"]
+        assert "host" in open_program(file).manifest.requires
 
     @pytest.mark.parametrize("model", [b"", b"no model", NET.SerializeToString()])
     def test_a_bad_sub_model(self, device: Device, file: Path, store: Path, model: bytes) -> None:

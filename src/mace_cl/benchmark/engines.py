@@ -193,8 +193,9 @@ class Session:
         clock.mark("device")
         runtime = self._runtime = Runtime(
             model, program=request["program"], device=device, store=settings.store, jobs=settings.jobs,
-            shapes={name: tuple(shape) for name, shape in request["shapes"].items()} or None, trust=request["trust"],
-            progress=lambda what, done, total: report({"progress": [what, done, total]}), **request.get("options", {}),
+            shapes={name: tuple(shape) for name, shape in request["shapes"].items()} or None,
+            progress=lambda what, done, total: report({"progress": [what, done, total]}),
+            trust=request.get("trust", False), **request.get("options", {}),
         )  # fmt: skip
         self._timings = {"imports": imports, **clock.seconds}
         self._timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}

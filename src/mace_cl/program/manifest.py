@@ -19,8 +19,8 @@ __all__ = ["FEATURES", "KINDS", "from_manifest", "signature_of", "to_manifest"]
 KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
 """The names of the kinds of sections that this version knows, by number."""
 
-_HOST_FEATURE, _BUCKETS_FEATURE = "host", "buckets"
-FEATURES = frozenset({FEATURE, _HOST_FEATURE, _BUCKETS_FEATURE})
+_HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE = "host", "buckets", "sequences"
+FEATURES = frozenset({FEATURE, _HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE})
 """What a manifest may require of a reader."""
 
 _MAX_PARTS = 1 << 18
@@ -129,7 +129,8 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
 
 def _features(program: Program, cipher: Cipher | None) -> list[str]:
     hosts = any(target.schedule.hosts for target in program.targets)
-    wanted = {FEATURE: cipher, _HOST_FEATURE: hosts, _BUCKETS_FEATURE: program.inputs}
+    shares = any(target.schedule.shares for target in program.targets)
+    wanted = {FEATURE: cipher, _HOST_FEATURE: hosts, _BUCKETS_FEATURE: program.inputs, _SEQUENCES_FEATURE: shares}
     return [feature for feature, needed in wanted.items() if needed]
 
 
@@ -137,7 +138,8 @@ def _bond(manifest: pb.Manifest, target: Target, sources: Sequence[int], kernels
     """Ties a binary to what it was compiled from and for, all by the hashes in the manifest."""
     schedule, hashes = target.schedule, manifest.sections
     made_of = [[schedule.kernels[kernel].name, hashes[sources[kernel]].sha256] for kernel in kernels]
-    parts = [hashes[binary].sha256, made_of, schedule.build_options, target.signature.digest()]
+    parts: list[object] = [hashes[binary].sha256, made_of, schedule.build_options, target.signature.digest()]
+    parts += [schedule.shares, list(kernels)] if schedule.shares else []
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).digest()
 
 
@@ -203,6 +205,7 @@ def _to_schedule(schedule: Schedule, sources: Sequence[int], models: Sequence[in
             for step, model in zip(schedule.hosts, models, strict=True)
         ],
         nodes=[pb.Node(name=node.name, op=node.op, reason=node.reason) for node in schedule.nodes],
+        shares=schedule.shares,
     )
     message.slots.extend(pb.Slot(space=_SPACES[s.space], offset=s.offset, size=s.size) for s in slots)
     return message
@@ -387,6 +390,7 @@ def _from_schedule(message: pb.Schedule, sources: Sequence[str], models: Sequenc
                 for step, model in zip(message.hosts, models, strict=True)
             ),
             nodes=tuple(Node(node.name, node.op, node.reason) for node in message.nodes),
+            shares=message.shares,
         )
     except IndexError:
         raise ValueError(f"a port or launch refers to a slot beyond the {len(slots)} that there are") from None

@@ -169,7 +169,7 @@ class Unit(_message.Message):
     def __init__(self, kernels: _Optional[_Iterable[int]] = ..., binary: _Optional[int] = ..., safe: bool = ..., bond: _Optional[bytes] = ...) -> None: ...
 
 class Schedule(_message.Message):
-    __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches", "hosts", "nodes")
+    __slots__ = ("arena_bytes", "constant_bytes", "build_options", "inputs", "outputs", "kernels", "slots", "launches", "hosts", "nodes", "shares")
     ARENA_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUILD_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class Schedule(_message.Message):
     LAUNCHES_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
     arena_bytes: int
     constant_bytes: int
     build_options: str
@@ -190,7 +191,8 @@ class Schedule(_message.Message):
     launches: _containers.RepeatedCompositeFieldContainer[Launch]
     hosts: _containers.RepeatedCompositeFieldContainer[HostStep]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    def __init__(self, arena_bytes: _Optional[int] = ..., constant_bytes: _Optional[int] = ..., build_options: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., launches: _Optional[_Iterable[_Union[Launch, _Mapping]]] = ..., hosts: _Optional[_Iterable[_Union[HostStep, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+    shares: int
+    def __init__(self, arena_bytes: _Optional[int] = ..., constant_bytes: _Optional[int] = ..., build_options: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., kernels: _Optional[_Iterable[_Union[Kernel, _Mapping]]] = ..., slots: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., launches: _Optional[_Iterable[_Union[Launch, _Mapping]]] = ..., hosts: _Optional[_Iterable[_Union[HostStep, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., shares: _Optional[int] = ...) -> None: ...
 
 class Slot(_message.Message):
     __slots__ = ("space", "offset", "size")

@@ -11,15 +11,19 @@ from mace_cl.device import quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
 from mace_cl.program.program import Unit
+from mace_cl.runtime import sequence
 from mace_cl.schedule import Schedule
 
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Progress", "build_here", "build_source", "load_units"]
+__all__ = ["Progress", "build_here", "build_source", "entry", "load_units", "split"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+_MOST_IN_SEQUENCE = 16
+"""Kernels in one sequence: one of 60 takes Intel's compiler fourteen times as long as four of 16."""
 
 SAFE_OPTION = "-cl-opt-disable"
 """What the safe variant of a kernel is built with besides the schedule's options."""
@@ -31,11 +35,14 @@ def build_source(
     """Compile kernels of the schedule into one program object; ``safe`` without the compiler's optimisations.
 
     Raises:
-        BuildError: the driver refused the text; the message holds its log.
+        BuildError: the driver refused the text; the message holds its log. Or the text is none of mace-cl's.
     """
     import pyopencl
 
-    source = "\n".join(schedule.kernels[index].source for index in kernels)
+    if schedule.shares:
+        source = sequence.source(schedule, kernels)
+    else:
+        source = "\n".join(schedule.kernels[index].source for index in kernels)
     try:
         options = f"{schedule.build_options} {SAFE_OPTION}" if safe else schedule.build_options
         with _quiet():
@@ -48,6 +55,46 @@ def build_source(
         ) from error
 
 
+def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+    """The schedule's kernels in at most ``parts`` groups of about equal text; compile time goes with text.
+
+    Of a schedule that runs in sequences there may be more, of neighbouring kernels: Intel's compiler takes more than
+    in proportion to the length of a function.
+    """
+    if schedule.shares:
+        return _stretches(schedule, parts)
+    groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(schedule.kernels))))]
+    loads = [0] * len(groups)
+    order = sorted(range(len(schedule.kernels)), key=lambda index: -len(schedule.kernels[index].source))
+    for index in order:
+        lightest = loads.index(min(loads))
+        groups[lightest].append(index)
+        loads[lightest] += len(schedule.kernels[index].source)
+    return [tuple(sorted(group)) for group in groups if group]
+
+
+def _stretches(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+    count = len(schedule.kernels)
+    wanted = -(-count // _MOST_IN_SEQUENCE)
+    if count > _MOST_IN_SEQUENCE // 2:
+        wanted = -(-wanted // parts) * parts
+    total = sum(len(kernel.source) for kernel in schedule.kernels)
+    groups: list[list[int]] = [[]]
+    done = 0
+    for index, kernel in enumerate(schedule.kernels):
+        full = len(groups[-1]) == _MOST_IN_SEQUENCE or done >= total * len(groups) / wanted
+        if groups[-1] and full:
+            groups.append([])
+        groups[-1].append(index)
+        done += len(kernel.source)
+    return [tuple(group) for group in groups if group]
+
+
+def entry(schedule: Schedule, kernel: int) -> str:
+    """Name of the ``__kernel`` function that runs a kernel of the schedule."""
+    return sequence.entry(schedule) if schedule.shares else schedule.kernels[kernel].name
+
+
 def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequence[int], Any]]]:
     """A context and the programs of a schedule as an executor takes them, compiled in this process.
 
@@ -57,8 +104,7 @@ def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequ
     import pyopencl
 
     context = pyopencl.Context([device.handle])  # type: ignore[list-item]
-    kernels = range(len(schedule.kernels))
-    return context, [(kernels, build_source(context, schedule, kernels))] if kernels else []
+    return context, [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
 
 
 def load_units(
@@ -81,7 +127,7 @@ def load_units(
             _built(program, schedule.build_options)
             if together:
                 with suppress(pyopencl.LogicError):  # a kernel that is missing is the executor's to tell
-                    pyopencl.Kernel(program, schedule.kernels[unit.kernels[0]].name)
+                    pyopencl.Kernel(program, entry(schedule, unit.kernels[0]))
             return program
         except pyopencl.Error as error:
             raise BuildError(f"the driver of {device.name} refused the compiled binary: {error}") from error

@@ -1,4 +1,4 @@
-"""Kernels compiled in several processes at once, each started for one unit."""
+"""Kernels compiled in several processes at once, a unit at a time in each."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from mace_cl.child import Child, ChildError
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError
-from mace_cl.runtime.build import Progress
+from mace_cl.runtime.build import Progress, split
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
-__all__ = ["Built", "compile_units", "schedule_from_request", "split"]
+__all__ = ["Built", "compile_units", "schedule_from_request"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -51,17 +52,29 @@ def compile_units(device: Device, schedule: Schedule, jobs: int, progress: Progr
         return []
     begin = time.perf_counter()
     count = _Count(len(schedule.kernels), progress)
-    with ThreadPoolExecutor(len(groups)) as pool:
-        children = [Child("mace_cl.runtime.worker", "build") for _ in groups]
+    jobs = max(1, min(jobs, len(groups)))
+    free: SimpleQueue[Child] = SimpleQueue()
+
+    def work(kernels: tuple[int, ...]) -> Built:
+        child = free.get()
         try:
-            waiting = [
-                pool.submit(_build, child, device, schedule, group, count)
-                for child, group in zip(children, groups, strict=True)
-            ]
-            done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
+            return _build(child, device, schedule, kernels, count)
         finally:
+            free.put(child)
+
+    children = [Child("mace_cl.runtime.worker", "builder", several=True) for _ in range(jobs)]
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for child in children:
+                free.put(child)
+            waiting = [pool.submit(work, group) for group in groups]
+            done, _ = wait(waiting, return_when=FIRST_EXCEPTION)
+            for future in waiting:  # the first that failed, as a child that died fails those after it, too
+                if future in done:
+                    future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
             for child in children:
                 child.kill()
     built = [future.result() for future in waiting]
@@ -87,18 +100,6 @@ class _Count:
                 self._progress("compiling kernels", self._done, self._total)
 
 
-def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
-    """The schedule's kernels in at most ``parts`` groups of about equal text; compile time goes with text."""
-    groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(schedule.kernels))))]
-    loads = [0] * len(groups)
-    order = sorted(range(len(schedule.kernels)), key=lambda index: -len(schedule.kernels[index].source))
-    for index in order:
-        lightest = loads.index(min(loads))
-        groups[lightest].append(index)
-        loads[lightest] += len(schedule.kernels[index].source)
-    return [tuple(sorted(group)) for group in groups if group]
-
-
 def _slowest(schedule: Schedule, built: Sequence[Built]) -> str:
     names = [kernel.name for kernel in schedule.kernels]
     if not any(unit.each for unit in built):
@@ -120,7 +121,9 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
         "device": device.runtime,
         "signature": device.signature.digest(),
         "options": schedule.build_options,
-        "kernels": [asdict(schedule.kernels[index]) for index in kernels],
+        "shares": schedule.shares,
+        "numbers": kernels,
+        "kernels": [asdict(kernel) for kernel in schedule.kernels],
         "launches": [asdict(first[index]) for index in kernels],
     }
     each: list[float] = []
@@ -146,13 +149,15 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
 
 
 def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]:
-    """What a worker needs of the schedule: some kernels with one launch each."""
+    """What a worker needs of the schedule: all kernels, a launch of those that it compiles, and their indices."""
+    numbers = list(request["numbers"])
     kernels = tuple(Kernel(one["name"], one["family"], one["source"], ()) for one in request["kernels"])
     launches = tuple(
         Launch(
             number, tuple(one["global_size"]), tuple(one["local_size"]),
             tuple(Slot(**slot) for slot in one["args"]), one["node"],
         )
-        for number, one in enumerate(request["launches"])
+        for number, one in zip(numbers, request["launches"], strict=True)
     )  # fmt: skip
-    return Schedule((), (), kernels, launches, 0, 0, request["options"]), list(range(len(kernels)))
+    schedule = Schedule((), (), kernels, launches, 0, 0, request["options"], shares=request["shares"])
+    return schedule, numbers

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import groupby, pairwise
 from types import TracebackType
 from typing import Any
 
@@ -14,10 +17,14 @@ from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, InputError
+from mace_cl.runtime import sequence
 from mace_cl.runtime.host import HostPart
-from mace_cl.schedule import ALIGNMENT, ITEM_BYTES, Launch, Port, Schedule, Slot
+from mace_cl.schedule import ALIGNMENT, ITEM_BYTES, Launch, Port, Schedule, Size3, Slot
 
 __all__ = ["Executor"]
+
+Enqueue = tuple[Any, Size3, Size3, Size3 | None]
+"""A kernel with its arguments, its global and local size, and where its global ids begin if not at 0."""
 
 
 class Executor:
@@ -26,6 +33,9 @@ class Executor:
     ``programs[i]`` holds the kernels ``units[i]`` of the schedule.  ``constants`` are the schedule's
     ``constant_bytes``; on a device that shares the host's memory they are used where they lie, and where a
     buffer of them is ``shared``, that is used; so is that of ``near``, an executor in the same context, if it is equal.
+
+    For a device that draws the screen, too: ``window`` > 0 bounds how many enqueues wait in the queue, and a launch
+    that takes longer than ``limit`` ms is cut into slices of about that, if ``limit`` > 0 and there are no sequences.
     """
 
     def __init__(
@@ -37,6 +47,8 @@ class Executor:
         constants: NDArray[np.uint8],
         shared: Any = None,
         near: Executor | None = None,
+        window: int = 0,
+        limit: float = 0.0,
     ) -> None:
         import pyopencl as cl
 
@@ -46,6 +58,7 @@ class Executor:
         self.context, self._programs = context, programs
         self._lock = threading.Lock()
         self._closed = False
+        self._window, self._limit = window, limit
         self._queue = cl.CommandQueue(context)
         flags = cl.mem_flags
         try:
@@ -60,16 +73,18 @@ class Executor:
                 place = flags.USE_HOST_PTR if _usable_in_place(device, constants) else flags.COPY_HOST_PTR
                 self._constants = cl.Buffer(context, flags.READ_ONLY | place, hostbuf=constants)
             self._parts: dict[Slot, Any] = {}
-            holders = {index: program for kernels, program in programs for index in kernels}
-            self._launches = []
-            for launch in schedule.launches:
-                kernel = self._kernel(holders[launch.kernel], launch)
-                self._launches.append((kernel, launch.global_size, launch.local_size))
             self._inputs = {port.name: port for port in schedule.inputs}
             self._outputs = {port.name: port for port in schedule.outputs}
             self._hosts: dict[int, list[HostPart]] = {}
             for step in schedule.hosts:
                 self._hosts.setdefault(step.at, []).append(HostPart(step, constants))
+            bounds = sorted({0, *self._hosts, len(schedule.launches)})
+            self._shared = self._common() if schedule.shares and programs else ()
+            self._enqueues: list[Enqueue] | None = None
+            # each host part comes before the launches of one stretch
+            self._stretches = [(begin, self._stretch(begin, end)) for begin, end in pairwise([*bounds, bounds[-1]])]
+            if limit > 0 and not schedule.shares:
+                self._stretches = self._sliced()
             self._values: dict[str, Any] = {}
         except cl.Error as error:
             size = schedule.arena_bytes + schedule.constant_bytes
@@ -77,6 +92,75 @@ class Executor:
                 f"{device.name}: could not set up {size} bytes of buffers and {len(schedule.launches)} kernels: "
                 f"{error}. Free memory on the device, or choose another (--device)"
             ) from error
+
+    def _common(self) -> tuple[Any, ...]:
+        """Name of every sequence of the schedule, and what it takes after its first and last launch."""
+        cl, schedule = self._cl, self.schedule
+        for number, launch in enumerate(schedule.launches):
+            kernel = schedule.kernels[launch.kernel]
+            if (taken := sequence.arguments(kernel.source, kernel.name)) != len(launch.args):
+                raise BuildError(
+                    f"launch {number}: kernel {kernel.name} takes {taken} arguments, not {len(launch.args)}"
+                )
+        rows = sequence.table(schedule)
+        zeros = np.zeros(sequence.counters(schedule), np.int32)
+        flags = cl.mem_flags
+        table = cl.Buffer(self.context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=rows)
+        counters = cl.Buffer(self.context, flags.READ_WRITE | flags.COPY_HOST_PTR, hostbuf=zeros)
+        constants = self._arena if self._constants is None else self._constants
+        return sequence.entry(schedule), np.int32(rows.shape[1]), table, counters, self._arena, constants
+
+    def _stretch(self, begin: int, end: int) -> list[Enqueue]:
+        """What runs the launches ``begin`` to ``end`` - 1: where there are sequences, one for neighbours of a unit."""
+        launches = self.schedule.launches
+        unit = {index: number for number, (kernels, _) in enumerate(self._programs) for index in kernels}
+        if not self.schedule.shares:
+            return [
+                (self._kernel(self._programs[unit[one.kernel]][1], one), one.global_size, one.local_size, None)
+                for one in launches[begin:end]
+            ]
+        found: list[Enqueue] = []
+        for number, together in groupby(range(begin, end), lambda at: unit[launches[at].kernel]):
+            numbers = list(together)
+            kernel = self._sequence(self._programs[number][1], numbers[0], numbers[-1] + 1)
+            found.append((kernel, *sequence.grid(self.schedule), None))
+        return found
+
+    def _sequence(self, program: Any, first: int, last: int) -> Any:
+        """A kernel of its own for each sequence, so that arguments are set once.
+
+        Raises:
+            BuildError: the program is none of a sequence.
+        """
+        arguments, name = (np.int32(first), np.int32(last), *self._shared[1:]), self._shared[0]
+        try:
+            kernel = self._cl.Kernel(program, name)
+            taken = kernel.num_args
+        except self._cl.LogicError as error:
+            raise BuildError(f"{self.device.name}: the binary holds no kernel {name}: {error}") from error
+        if taken != len(arguments):
+            raise BuildError(f"{self.device.name}: kernel {name} takes {taken} arguments, not {len(arguments)}")
+        kernel.set_args(*arguments)
+        return kernel
+
+    def _sliced(self) -> list[tuple[int, list[Enqueue]]]:
+        """The stretches with long launches cut, by the time that each takes on what lies in the arena."""
+        queue = self._cl.CommandQueue(self.context, properties=self._cl.command_queue_properties.PROFILING_ENABLE)
+        for _ in range(2):  # the first time may compile
+            events = self.enqueue(queue)
+            queue.finish()
+        taken = iter([(event.profile.end - event.profile.start) * 1e-6 for event in events])
+        return [
+            (at, [piece for one in enqueues for piece in _slices(one, next(taken) / self._limit)])
+            for at, enqueues in self._stretches
+        ]
+
+    def _each(self) -> list[Enqueue]:
+        """Every launch as an enqueue of its own."""
+        if self._enqueues is None:
+            numbers = range(len(self.schedule.launches))
+            self._enqueues = [one for number in numbers for one in self._stretch(number, number + 1)]
+        return self._enqueues
 
     def _kernel(self, program: Any, launch: Launch) -> Any:
         """A kernel of its own for each launch, so that arguments are set once.
@@ -115,25 +199,31 @@ class Executor:
         arrays = self._checked_inputs(inputs)
         results = self._checked_outputs(outputs or {})
         cl, queue = self._cl, self._queue
-        enqueue = cl.enqueue_nd_range_kernel
         with self._lock:
             if self._closed:
                 raise InputError("this runtime is closed; make a new one, or run it before it is closed")
             try:
                 self._give(arrays)
-                begin = 0
-                for at in self._hosts:
-                    for kernel, global_size, local_size in self._launches[begin:at]:
-                        enqueue(queue, kernel, global_size, local_size)
+                for at, enqueues in self._stretches:
                     self.run_host(at)
-                    begin = at
-                for kernel, global_size, local_size in self._launches[begin:]:
-                    enqueue(queue, kernel, global_size, local_size)
+                    self._fill(queue, enqueues)
                 self._take(results)
                 queue.finish()
             except cl.Error as error:
                 raise DeviceError(f"{self.device.name} failed while running: {error}") from error
         return results  # type: ignore[return-value]  # none is missing after a run
+
+    def _fill(self, queue: Any, enqueues: Sequence[Enqueue]) -> None:
+        enqueue = self._cl.enqueue_nd_range_kernel
+        if not self._window:
+            for one in enqueues:
+                enqueue(queue, *one)
+            return
+        waiting = deque[Any]()
+        for one in enqueues:
+            waiting.append(enqueue(queue, *one))
+            if len(waiting) > self._window:
+                waiting.popleft().wait()
 
     def _give(self, arrays: Mapping[str, Any]) -> None:
         """Put inputs in place, on the device or on the host."""
@@ -228,14 +318,15 @@ class Executor:
             try:
                 self._queue = cl.CommandQueue(self.context, properties=cl.command_queue_properties.PROFILING_ENABLE)
                 self._give(arrays)
-                for at in range(len(self._launches) + 1):
+                each = self._each()
+                for at in range(len(each) + 1):
                     for part in self._hosts.get(at, ()):
                         self._queue.finish()
                         begin = time.perf_counter_ns()
                         self._run_part(part)
                         hosts.append((begin, time.perf_counter_ns()))
-                    if at < len(self._launches):
-                        events.append(cl.enqueue_nd_range_kernel(self._queue, *self._launches[at]))
+                    if at < len(each):
+                        events.append(cl.enqueue_nd_range_kernel(self._queue, *each[at]))
                 self._queue.finish()
                 return [(event.profile.start, event.profile.end) for event in events], hosts
             except cl.Error as error:
@@ -248,7 +339,10 @@ class Executor:
         with self._lock:
             if self._closed:
                 raise InputError("this runtime is closed; make a new one, or take its twin before it is closed")
-            return Executor(self.device, self.context, self.schedule, self._programs, self._keep[0], self._constants)
+            return Executor(
+                self.device, self.context, self.schedule, self._programs, self._keep[0], self._constants,
+                window=self._window, limit=self._limit,
+            )  # fmt: skip
 
     def upload(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Put inputs in place without running."""
@@ -257,11 +351,11 @@ class Executor:
 
     def enqueue(self, queue: Any) -> list[Any]:
         """Enqueue every launch on a queue of the caller's, such as one that profiles, and give their events."""
-        return [self._cl.enqueue_nd_range_kernel(queue, *launch) for launch in self._launches]
+        return [self._cl.enqueue_nd_range_kernel(queue, *launch) for launch in self._each()]
 
     def launch(self, number: int) -> None:
         """Run one launch of the schedule and wait for it."""
-        self._cl.enqueue_nd_range_kernel(self._queue, *self._launches[number])
+        self._cl.enqueue_nd_range_kernel(self._queue, *self._each()[number])
         self._queue.finish()
 
     def read(self, slot: Slot) -> NDArray[np.float32]:
@@ -280,7 +374,8 @@ class Executor:
             if self._closed:
                 return
             self._closed = True
-            self._launches.clear()
+            self._stretches.clear()
+            self._enqueues, self._shared = None, ()
             self._hosts.clear()
             self._values.clear()
             for part in self._parts.values():
@@ -299,6 +394,18 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _slices(one: Enqueue, pieces: float) -> Iterator[Enqueue]:
+    """The launch in so many pieces along its longest dimension, whole work-groups in each."""
+    kernel, total, local, _ = one
+    groups = [size // group for size, group in zip(total, local, strict=True)]
+    axis = groups.index(max(groups))
+    step = max(1, math.ceil(groups[axis] / max(pieces, 1.0)))
+    for begin in range(0, groups[axis], step):
+        size, offset = list(total), [0, 0, 0]
+        size[axis], offset[axis] = min(step, groups[axis] - begin) * local[axis], begin * local[axis]
+        yield kernel, (size[0], size[1], size[2]), local, (offset[0], offset[1], offset[2])
 
 
 def _usable_in_place(device: Device, constants: NDArray[np.uint8]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.device.device import Device
-from mace_cl.runtime.build import build_source
+from mace_cl.runtime.build import build_source, split
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import STEPS, TOLERANCE, golden_inputs, quantises
 from mace_cl.schedule import Schedule
@@ -35,11 +35,10 @@ def wrong_kernels(
     Raises:
         BuildError: the safe build fails.
     """
-    everything = range(len(schedule.kernels))
-    safe_program = build_source(context, schedule, everything, safe=True)
+    programs = [(kernels, build_source(context, schedule, kernels, safe=True)) for kernels in split(schedule, 1)]
     wrong: dict[int, int] = {}
     least = STEPS if quantises(schedule) else 1.0
-    with Executor(device, context, schedule, [(everything, safe_program)], constants) as safe:
+    with Executor(device, context, schedule, programs, constants) as safe:
         safe.upload(golden_inputs(schedule.inputs))
         for number, launch in enumerate(schedule.launches):
             safe.run_host(number)

@@ -1,0 +1,92 @@
+"""Kernels in sequence: the text, the table of launches, and how kernels are parted into units."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mace_cl.errors import BuildError
+from mace_cl.runtime import sequence
+from mace_cl.runtime.build import split
+from mace_cl.schedule import Kernel, Launch, Schedule, Slot
+
+HEAD = "__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\n"
+
+
+def kernel(number: int, arguments: str = "__global const float *restrict x, __global float *restrict y") -> Kernel:
+    body = "{ y[get_global_id(1)] = x[get_global_id(0)]; }\n"
+    return Kernel(f"copy_{number}", "copy", f"#define C {number}\n{HEAD}void copy_{number}({arguments}) {body}", ())
+
+
+def schedule(kernels: int, shares: int = 2) -> Schedule:
+    x, y, w = Slot("arena", 0, 64), Slot("arena", 1024, 64), Slot("constants", 2048, 64)
+    launches = tuple(
+        Launch(number, (3, 5, 7), (1, 1, 1), (w, x) if number % 2 else (x, y), "n") for number in range(kernels)
+    )
+    return Schedule((), (), tuple(map(kernel, range(kernels))), launches, 2048, 4096, "", shares=shares)
+
+
+def test_kernels_become_functions_of_one_kernel() -> None:
+    text = sequence.source(schedule(3), (1, 2))
+    assert text.count("__kernel") == 1
+    assert "get_global_id" not in text
+    assert "void copy_1(const int id0, const int id1, const int id2, __global const float *restrict x, " in text
+    assert "copy_1(item % columns, item / columns % rows, item / columns / rows, (__global const float *)" in text
+    assert "case 0:" not in text
+    assert "case 1:" in text
+    assert "case 2:" in text
+    assert "copy_0" not in text
+
+
+@pytest.mark.parametrize(
+    "source", ["", "__kernel void copy_0(__global float *y) {}", kernel(1).source, HEAD.replace("1, 1, 1", "8, 1, 1")]
+)
+def test_a_text_that_no_template_makes_is_refused(source: str) -> None:
+    odd = schedule(1)
+    with pytest.raises(BuildError, match="copy_0 does not begin as one of mace-cl's; compile the model"):
+        sequence.source(replace(odd, kernels=(replace(odd.kernels[0], source=source),)), (0,))
+
+
+def test_a_row_tells_where_arguments_lie() -> None:
+    rows = sequence.table(schedule(3))
+    assert rows.tolist() == [
+        [0, 105, 3, 5, 0, 2048],
+        [1, 105, 3, 5, 4097, 0],
+        [2, 105, 3, 5, 0, 2048],
+    ]
+
+
+def test_arguments_are_counted_in_the_text() -> None:
+    assert sequence.arguments(kernel(0).source, "copy_0") == 2
+    assert sequence.arguments(kernel(0, "__global float *restrict y").source, "copy_0") == 1
+    assert sequence.arguments(kernel(0).source, "copy_1") == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 16, 17, 40, 131])
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_units_of_sequences_are_neighbours(count: int, jobs: int) -> None:
+    units = split(schedule(count), jobs)
+    assert [index for unit in units for index in unit] == list(range(count))
+    assert max(map(len, units)) <= 16
+    assert len(units) == 1 if count <= 8 else len(units) >= min(jobs, count)
+
+
+def test_units_without_sequences_are_as_many_as_jobs() -> None:
+    units = split(schedule(40, shares=0), 3)
+    assert len(units) == 3
+    assert sorted(index for unit in units for index in unit) == list(range(40))
+
+
+@pytest.mark.parametrize("shares", [-1, 65])
+def test_shares_are_bounded(shares: int) -> None:
+    with pytest.raises(ValueError, match=f"in {shares} shares"):
+        schedule(1, shares).check()
+
+
+def test_a_sequence_takes_no_larger_groups() -> None:
+    whole = schedule(1)
+    odd = replace(whole, launches=(replace(whole.launches[0], global_size=(8, 1, 1), local_size=(8, 1, 1)),))
+    replace(odd, shares=0).check()
+    with pytest.raises(ValueError, match=r"launch 0 .* in a sequence"):
+        odd.check()
