@@ -1,6 +1,7 @@
 """Latency beside peers, model by model, runtime by runtime.
 
     python benchmarks/latency.py MODELS_DIR [--models a,b] [--devices pocl-3.1,intel] [--peers ort] [--json FILE]
+        [--markdown FILE]
 
 Each engine runs in a process of its own.  The processes take turns in short blocks, so that both meet the
 same machine: a ratio comes from blocks that lie next to each other (`mace_cl.benchmark.pairs`).  Reported
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from mace_cl.benchmark.engines import PEERS, missing
@@ -54,6 +57,30 @@ def compare(model: Path, device: str, peers: list[str], threads: int, rounds: in
         return pairs
 
 
+def table(results: Sequence[Mapping[str, Any]], device: str) -> str:
+    """Markdown: least latencies in ms, ratios ours ÷ peer, and ours ÷ the peer that is fastest on that model."""
+    found = [one for one in results if one["device"] == device]
+    peers = list(dict.fromkeys(one["peer"] for one in found))
+    head = ["model", "mace-cl", *peers, *(f"÷ {peer}" for peer in peers), "÷ fastest"]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    ratios: dict[str, list[float]] = {}
+    for model in dict.fromkeys(one["model"] for one in found):
+        of = {one["peer"]: one for one in found if one["model"] == model}
+        for peer, one in of.items():
+            ratios.setdefault(peer, []).append(one["ratio"])
+        fastest = max(one["ratio"] for one in of.values())
+        ratios.setdefault("", []).append(fastest)
+        ours = min(one["ours"]["minimum"] for one in of.values())
+        rows.append([
+            model, f"{ours * 1e3:.3g}",
+            *(f"{of[peer]['theirs']['minimum'] * 1e3:.3g}" if peer in of else "-" for peer in peers),
+            *(f"{of[peer]['ratio']:.2f}" if peer in of else "-" for peer in peers), f"{fastest:.2f}",
+        ])  # fmt: skip
+    means = [f"{geometric_mean(ratios[peer]):.2f}" for peer in (*peers, "")]
+    rows.append(["geometric mean", *[""] * (len(peers) + 1), *means])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -63,6 +90,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="tables, one for each device")
     arguments = parser.parse_args()
     wanted = arguments.models.split(",") if arguments.models else None
     models = [path for path in sorted(arguments.folder.glob("*.onnx")) if wanted is None or path.stem in wanted]
@@ -82,6 +110,9 @@ def main() -> None:
             if arguments.json:
                 document = {"machine": asdict(Machine.here()), "threads": arguments.threads, "results": results}
                 arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+            if arguments.markdown:
+                devices = dict.fromkeys(one["device"] for one in results)
+                arguments.markdown.write_text("\n".join(f"{one}\n\n{table(results, one)}" for one in devices))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from mace_cl.device import Device
 from mace_cl.errors import BuildError
 from mace_cl.runtime import sequence
 from mace_cl.runtime.build import split
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
 HEAD = "__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\n"
+
+
+def device(runtime: str) -> Device:
+    return Device(0, runtime, "", runtime, usable=True, reason="", kind="cpu")
 
 
 def kernel(number: int, arguments: str = "__global const float *restrict x, __global float *restrict y") -> Kernel:
@@ -65,15 +70,16 @@ def test_arguments_are_counted_in_the_text() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 9, 16, 17, 40, 131])
 @pytest.mark.parametrize("jobs", [1, 2, 5])
-def test_units_of_sequences_are_neighbours(count: int, jobs: int) -> None:
-    units = split(schedule(count), jobs)
+@pytest.mark.parametrize(("runtime", "most"), [("intel", 16), ("pocl-3.1", 64)])
+def test_units_of_sequences_are_neighbours(count: int, jobs: int, runtime: str, most: int) -> None:
+    units = split(device(runtime), schedule(count), jobs)
     assert [index for unit in units for index in unit] == list(range(count))
-    assert max(map(len, units)) <= 16
+    assert max(map(len, units)) <= most
     assert len(units) == 1 if count <= 8 else len(units) >= min(jobs, count)
 
 
 def test_units_without_sequences_are_as_many_as_jobs() -> None:
-    units = split(schedule(40, shares=0), 3)
+    units = split(device("intel"), schedule(40, shares=0), 3)
     assert len(units) == 3
     assert sorted(index for unit in units for index in unit) == list(range(40))
 

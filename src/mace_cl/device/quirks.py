@@ -22,7 +22,7 @@ class Quirk:
     binary ends the process instead of giving an error.  ``needs_linker``: compiling starts ``ld``,
     and aborts the process where there is none.  ``slow_halves``: reading and writing 16-bit floats takes a
     function call per element.  ``sequences``: work-groups that have begun go on, so that launches may run in sequence
-    within one (`mace_cl.runtime.sequence`).  ``by_name_only``: never a default.
+    within one (`mace_cl.runtime.sequence`), of so many kernels at most.  ``by_name_only``: never a default.
     """
 
     runtime: str
@@ -32,12 +32,13 @@ class Quirk:
     damaged_binary_kills: bool = False
     needs_linker: bool = False
     slow_halves: bool = False
-    sequences: bool = False
+    sequences: int = 0
     by_name_only: bool = False
 
 
 QUIRKS = (
-    Quirk("intel", 10, sequences=True),
+    # Its compiler's time grows faster than a function: 140 s for one of 60 kernels, 10 s for five of 12.
+    Quirk("intel", 10, sequences=16),
     # LLVM 14 inside PoCL 3.0 crashes on some 16-wide code.
     Quirk(
         "pocl-3.0",
@@ -47,9 +48,9 @@ QUIRKS = (
         damaged_binary_kills=True,
         needs_linker=True,
         slow_halves=True,
-        sequences=True,
+        sequences=64,
     ),
-    Quirk("pocl", 20, binary_after_first_run=True, damaged_binary_kills=True, needs_linker=True, sequences=True),
+    Quirk("pocl", 20, binary_after_first_run=True, damaged_binary_kills=True, needs_linker=True, sequences=64),
     Quirk("mali", 0, block=4, binary_after_first_run=True),
     # A simulator that checks every access, at about 16 MFLOP/s.
     Quirk("oclgrind", 90, block=4, by_name_only=True),

@@ -22,8 +22,8 @@ __all__ = ["Progress", "build_here", "build_source", "entry", "load_units", "spl
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-_MOST_IN_SEQUENCE = 16
-"""Kernels in one sequence: one of 60 takes Intel's compiler fourteen times as long as four of 16."""
+_FEW = 8
+"""Kernels that are compiled in one unit though several could be at the same time."""
 
 SAFE_OPTION = "-cl-opt-disable"
 """What the safe variant of a kernel is built with besides the schedule's options."""
@@ -55,14 +55,13 @@ def build_source(
         ) from error
 
 
-def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+def split(device: Device, schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
     """The schedule's kernels in at most ``parts`` groups of about equal text; compile time goes with text.
 
-    Of a schedule that runs in sequences there may be more, of neighbouring kernels: Intel's compiler takes more than
-    in proportion to the length of a function.
+    Of a schedule that runs in sequences they are neighbours, and there may be more parts: see `Quirk.sequences`.
     """
     if schedule.shares:
-        return _stretches(schedule, parts)
+        return _stretches(schedule, parts, max(1, quirk_for(device).sequences))
     groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(schedule.kernels))))]
     loads = [0] * len(groups)
     order = sorted(range(len(schedule.kernels)), key=lambda index: -len(schedule.kernels[index].source))
@@ -73,16 +72,16 @@ def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
     return [tuple(sorted(group)) for group in groups if group]
 
 
-def _stretches(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+def _stretches(schedule: Schedule, parts: int, most: int) -> list[tuple[int, ...]]:
     count = len(schedule.kernels)
-    wanted = -(-count // _MOST_IN_SEQUENCE)
-    if count > _MOST_IN_SEQUENCE // 2:
+    wanted = -(-count // most)
+    if count > _FEW:
         wanted = -(-wanted // parts) * parts
     total = sum(len(kernel.source) for kernel in schedule.kernels)
     groups: list[list[int]] = [[]]
     done = 0
     for index, kernel in enumerate(schedule.kernels):
-        full = len(groups[-1]) == _MOST_IN_SEQUENCE or done >= total * len(groups) / wanted
+        full = len(groups[-1]) == most or done >= total * len(groups) / wanted
         if groups[-1] and full:
             groups.append([])
         groups[-1].append(index)
@@ -104,7 +103,7 @@ def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequ
     import pyopencl
 
     context = pyopencl.Context([device.handle])  # type: ignore[list-item]
-    return context, [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
+    return context, [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
 
 
 def load_units(
