@@ -22,7 +22,7 @@ class Quirk:
     binary ends the process instead of giving an error.  ``needs_linker``: compiling starts ``ld``,
     and aborts the process where there is none.  ``slow_halves``: reading and writing 16-bit floats takes a
     function call per element.  ``sequences``: work-groups that have begun go on, so that launches may run in sequence
-    within one (`mace_cl.runtime.sequence`), of so many kernels at most.  ``by_name_only``: never a default.
+    within one (`mace_cl.runtime.sequence`), of about so many kernels at most.  ``by_name_only``: never a default.
     """
 
     runtime: str

@@ -81,8 +81,7 @@ def _stretches(schedule: Schedule, parts: int, most: int) -> list[tuple[int, ...
     groups: list[list[int]] = [[]]
     done = 0
     for index, kernel in enumerate(schedule.kernels):
-        full = len(groups[-1]) == most or done >= total * len(groups) / wanted
-        if groups[-1] and full:
+        if groups[-1] and done >= total * len(groups) / wanted:
             groups.append([])
         groups[-1].append(index)
         done += len(kernel.source)
