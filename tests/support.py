@@ -25,6 +25,7 @@ from mace_cl.passes.pipeline import optimise
 from mace_cl.plan import Layout, Problem, Traits
 from mace_cl.runtime.build import build_source, split
 from mace_cl.runtime.executor import Executor
+from mace_cl.runtime.sequence import shares_for
 from mace_cl.schedule import Schedule
 
 Array = NDArray[Any]
@@ -171,7 +172,7 @@ def start_with(
     """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
     traits = traits_of(device)
     plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
-    schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule)
+    schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule, shares_for(device))
     return _started(device, context, schedule, constants)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.kernels.groups import grouped
 from mace_cl.lower import assign, pack, render
 from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
@@ -38,10 +39,11 @@ def kernels_of(plan: Plan) -> tuple[Problem, ...]:
     return tuple(problem for problem, _ in found)
 
 
-def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule, NDArray[np.uint8]]:
+def bind(plan: Plan, traits: Traits, choose: Choose = by_rule, shares: int = 0) -> tuple[Schedule, NDArray[np.uint8]]:
     """The schedule, and the bytes of its constants.
 
-    ``choose`` picks the parameters of a problem; by default its own rule does.
+    ``choose`` picks the parameters of a problem; by default its own rule does.  ``shares`` is that of `Schedule`.
+    Kernels for other devices than CPUs come in groups of several work-items.
     """
     arena = assign(plan)
     kernels: dict[tuple[Problem, tuple[str, ...]], tuple[int, Kernel, Rendered, dict[str, int]]] = {}
@@ -89,6 +91,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
             parameters = choose(call.problem, traits)
             name = f"{call.problem.family}_{len(kernels)}"
             rendered = render(call, name, parameters)
+            rendered = rendered if traits.is_cpu else grouped(rendered)
             kernel = Kernel(name, call.problem.family, rendered.source, tuple(parameters.items()))
             kernels[key] = (len(kernels), kernel, rendered, parameters)
         index, _, rendered, parameters = kernels[key]
@@ -120,7 +123,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule) -> tuple[Schedule
         BUILD_OPTIONS,
         tuple(hosts),
         plan.nodes,
-        traits.shares,
+        shares,
     )
     schedule.check()
     return schedule, constants

@@ -82,7 +82,7 @@ def traits_of(device: Device) -> Traits:
     OpenCL does not tell the number of registers: 16-wide vectors mean AVX-512 with 32, others 16.
     """
     registers = 32 if block_for(device) == 16 else 16
-    return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu", shares_for(device))
+    return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu")
 
 
 def layout_of(device: Device) -> Layout:
@@ -204,7 +204,7 @@ def prepare(
     with _blamed_on_the_model():
         report("planning kernels and memory", 2, 3)
         chosen = halve(with_algorithms(found, choices.algorithm))
-        schedule, constants = bind(chosen, choices.traits, choices.parameters)
+        schedule, constants = bind(chosen, choices.traits, choices.parameters, shares_for(device))
         for step in schedule.hosts:
             HostPart(step, constants)
         origins = _origins(found, chosen, schedule, choices)

@@ -53,16 +53,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Traits:
-    """What parameter rules may look at in a target: sizes in bytes, counts of cores and registers.
-
-    ``shares`` is that of `mace_cl.schedule.Schedule`.
-    """
+    """What parameter rules may look at in a target: sizes in bytes, counts of cores and registers."""
 
     cores: int
     vector_registers: int
     near_cache: int
     is_cpu: bool
-    shares: int = 0
 
 
 @dataclass(frozen=True)
