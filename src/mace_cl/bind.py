@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.kernels.groups import grouped
-from mace_cl.lower import assign, pack, render
+from mace_cl.lower import assign, grouped, pack, render
 from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
 

@@ -41,7 +41,7 @@ def test_every_family_has_a_problem() -> None:
     import pkgutil
 
     families = {problem.family for problem in PROBLEMS.values()}
-    shared = {"base", "epilogue", "halves", "types", "views", "windows"}
+    shared = {"base", "epilogue", "groups", "halves", "types", "views", "windows"}
     for module in pkgutil.iter_modules(kernels.__path__):
         assert module.name in shared or any(
             family.startswith(module.name.removesuffix("2d")) or module.name.startswith(family) for family in families
