@@ -168,10 +168,11 @@ def start_with(
     block: int,
     choose: Choose | None = None,
     algorithm: Algorithm = direct,
+    narrow: bool = False,
 ) -> Executor:
     """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
     traits = traits_of(device)
-    plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align)))
+    plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align), narrow=narrow))
     schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule, shares_for(device))
     return _started(device, context, schedule, constants)
 

@@ -34,8 +34,10 @@ def by_rule(problem: Problem, traits: Traits) -> dict[str, int]:
 
 def kernels_of(plan: Plan) -> tuple[Problem, ...]:
     """The problem of each kernel that `bind` makes, in the schedule's order."""
-    found = dict.fromkeys((call.problem, call.kinds) for call in plan.calls if isinstance(call, KernelCall))
-    return tuple(problem for problem, _ in found)
+    found = dict.fromkeys(
+        (call.problem, call.kinds, call.narrow) for call in plan.calls if isinstance(call, KernelCall)
+    )
+    return tuple(problem for problem, *_ in found)
 
 
 def bind(plan: Plan, traits: Traits, choose: Choose = by_rule, shares: int = 0) -> tuple[Schedule, NDArray[np.uint8]]:
@@ -45,7 +47,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule, shares: int = 0) 
     Kernels for other devices than CPUs come in groups of several work-items.
     """
     arena = assign(plan)
-    kernels: dict[tuple[Problem, tuple[str, ...]], tuple[int, Kernel, Rendered, dict[str, int]]] = {}
+    kernels: dict[tuple[Problem, tuple[str, ...], bool], tuple[int, Kernel, Rendered, dict[str, int]]] = {}
     packed: list[NDArray[np.uint8]] = []
     alike: dict[tuple[int, bytes], list[tuple[Slot, NDArray[np.uint8]]]] = {}
     places: dict[tuple[int, int, int], Slot] = {}
@@ -85,7 +87,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule, shares: int = 0) 
             ports = tuple(map(port, call.inputs)), tuple(map(port, call.outputs))
             hosts.append(HostStep(len(launches), call.provider, call.model, *ports, tuple(own), call.node))
             continue
-        key = call.problem, call.kinds
+        key = call.problem, call.kinds, call.narrow
         if key not in kernels:
             parameters = choose(call.problem, traits)
             name = f"{call.problem.family}_{len(kernels)}"

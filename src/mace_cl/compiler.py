@@ -88,7 +88,8 @@ def traits_of(device: Device) -> Traits:
 def layout_of(device: Device) -> Layout:
     """The layout family of plans for a device."""
     doubles, halves = "cl_khr_fp64" in device.extensions, not quirk_for(device).slow_halves
-    return Layout(block_for(device), max(128, device.base_align), doubles, halves)
+    narrow = device.kind == "gpu" and "cl_khr_fp16" in device.extensions  # CPUs compute halves by way of fp32
+    return Layout(block_for(device), max(128, device.base_align), doubles, halves, narrow)
 
 
 def planned(

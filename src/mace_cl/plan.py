@@ -42,13 +42,15 @@ class Layout:
     """A layout family: activations are NCHWc with ``block`` channels together.
 
     ``view_alignment`` is the alignment in bytes that a part of a buffer needs to be an argument;
-    ``doubles`` says whether kernels can compute in float64, ``halves`` whether 16-bit floats lie as such.
+    ``doubles`` says whether kernels can compute in float64, ``halves`` whether 16-bit floats lie as such, and
+    ``narrow`` whether products and sums of float16 are computed in it.
     """
 
     block: int
     view_alignment: int
     doubles: bool = True
     halves: bool = True
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class KernelCall:
     """Run ``problem`` on ``operands`` into ``result``; ``node`` names the model's nodes it computes.
 
     ``kinds`` are the types of the arguments that lie as halves, the result's last, and "" for all others; it may be
-    empty as a whole.
+    empty as a whole.  With ``narrow`` all are float16, and computed in it.
     """
 
     problem: Problem
@@ -157,6 +159,7 @@ class KernelCall:
     result: Region
     node: str
     kinds: tuple[str, ...] = ()
+    narrow: bool = False
 
     @property
     def results(self) -> tuple[Region, ...]:

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from mace_cl.compiler import layout_of
 from mace_cl.device import Device, block_for
 from mace_cl.runtime.executor import Executor
 from support import MIXED, Array, Case, case, difference, filled, model_of, start_with
@@ -37,6 +38,14 @@ WINOGRAD = case(
 )  # fmt: skip
 
 
+PRODUCTS = case(
+    "products",
+    "a = Add(x, x) m = MatMul(a, w) k = Transpose<perm=[0,2,1]>(m) d = MatMul(m, k) e = MatMul(d, m) y = Tanh(e)",
+    x=filled("products", (2, 24, 300)) / 8, w=filled("w", (300, 64)) / 16,
+)  # fmt: skip
+"""Products of more than 128 terms, with constant weights and without."""
+
+
 def rounded(one: Case, kind: str) -> tuple[Case, Case]:
     """The case in ``kind``, and in fp32 with the same values; the scales of Resize stay."""
 
@@ -51,12 +60,12 @@ def rounded(one: Case, kind: str) -> tuple[Case, Case]:
     return halves, floats
 
 
-def answers(executor: Executor, halves: Case, floats: Case, kind: str) -> None:
+def answers(executor: Executor, halves: Case, floats: Case, kind: str, bound: float = 0.0) -> None:
     with executor:
         got = executor.run(halves.inputs)
     for name, expected in floats.expected.items():
         assert got[name].dtype == KINDS[kind]
-        assert difference(got[name].astype(np.float32), expected) <= BOUNDS[kind], name
+        assert difference(got[name].astype(np.float32), expected) <= (bound or BOUNDS[kind]), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,3 +88,24 @@ def test_winograd(device: Device, context: Any, kind: str) -> None:
     halves, floats = rounded(WINOGRAD, kind)
     executor = start_with(device, context, model_of(halves), block=block_for(device), algorithm=lambda problem: 4)
     answers(executor, halves, floats, kind)
+
+
+@pytest.mark.parametrize("block", [4, 16])
+@pytest.mark.parametrize("one", [IMAGE, PRODUCTS, TOKENS], ids=str)
+def test_arithmetic(device: Device, context: Any, one: Case, block: int) -> None:
+    """Where the device computes in halves, convolutions and elementwise kernels do; totals of long sums stay fp32."""
+    if "cl_khr_fp16" not in device.extensions:
+        pytest.skip("the driver has no cl_khr_fp16")
+    halves, floats = rounded(one, "float16")
+    executor = start_with(device, context, model_of(halves), block=block, narrow=True)
+    narrow = {kernel.family for kernel in executor.schedule.kernels if "cl_khr_fp16" in kernel.source}
+    wanted = {"mixed": {"conv2d", "depthwise"}, "products": {"conv2d"}, "tokens": {"elementwise"}}
+    assert narrow >= wanted[one.name]
+    answers(executor, halves, floats, "float16", 2.0**-6)
+
+
+def test_arithmetic_in_halves_is_for_gpus_that_have_it(device: Device) -> None:
+    able = replace(device, kind="gpu", extensions=("cl_khr_fp16",))
+    assert layout_of(able).narrow
+    assert not layout_of(replace(able, kind="cpu")).narrow
+    assert not layout_of(replace(able, extensions=())).narrow

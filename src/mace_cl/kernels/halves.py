@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from mace_cl.kernels import types
+from mace_cl.kernels.conv2d import Conv2D
+from mace_cl.kernels.depthwise import DepthwiseConv2D
+from mace_cl.kernels.elementwise import Elementwise
 from mace_cl.kernels.gather import Gather
 from mace_cl.kernels.map import Map
 from mace_cl.kernels.softmax import Softmax
 from mace_cl.plan import Problem
 
-__all__ = ["halved", "takes_halves"]
+__all__ = ["computes_in_halves", "halved", "narrowed", "takes_halves"]
 
 _ARGUMENT = re.compile(r"(__global (?:const )?)float( \*restrict (\w+))")
 _ACCESS = re.compile(
@@ -38,6 +42,30 @@ def takes_halves(problem: Problem, argument: int, arguments: int) -> bool:
     if isinstance(problem, Softmax):  # it reads what it wrote, and would round twice
         return problem.log or argument != arguments - 1
     return True
+
+
+def computes_in_halves(problem: Problem) -> TypeGuard[Conv2D | DepthwiseConv2D | Elementwise]:
+    """Whether `narrowed` knows the kernels of this family: elementwise ones, and sums in parts or of few terms."""
+    return isinstance(problem, (Conv2D, DepthwiseConv2D, Elementwise))
+
+
+def narrowed(source: str, width: int) -> str:
+    """The text of a kernel for float16 arguments that computes in halves, vectors of ``width`` (`cl_khr_fp16`).
+
+    Where a template sums products in parts, the parts are halves and their total is fp32: a long sum of halves would
+    lose what is small beside it.
+    """
+    text = re.sub(r"\bvec (s\d+_\d+ = [^;]*;)", lambda found: "wide " + found[1].replace("(vec)", "(wide)"), source)
+    text = re.sub(r"\b(s\d+_\d+) \+= (a\d+_\d+);", r"\1 += WIDENED(\2);", text)
+    text = re.sub(r"\b(a\d+_\d+) = (s\d+_\d+);", r"\1 = NARROWED(\2);", text)
+    text = re.sub(r"\bfloat(\d*)\b", r"half\1", re.sub(r"\(int(4|8|16)\)", r"(short\1)", text))
+    text = re.sub(r"(\b\d+\.?\d*(?:[eE][+-]?\d+)?)f\b", r"\1h", text).replace("aligned(4)", "aligned(2)")
+    # the total's own zeros stay fp32
+    text = re.sub(r"\(wide\)\(0\.0h\)", "(wide)(0.0f)", text)
+    return (
+        f"#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n#define wide float{width}\n"
+        f"#define WIDENED(v) convert_float{width}(v)\n#define NARROWED(v) convert_half{width}(v)\n{text}"
+    )
 
 
 def halved(source: str, entry: str, kinds: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.elementwise import Access
-from mace_cl.kernels.halves import halved, takes_halves
+from mace_cl.kernels.halves import computes_in_halves, halved, narrowed, takes_halves
 from mace_cl.kernels.map import Map
 from mace_cl.kernels.types import STORED_TYPES
 from mace_cl.plan import Constant, HostCall, KernelCall, Parameters, Plan, PlanPort, Region, Rendered
@@ -29,6 +29,9 @@ def render(call: KernelCall, entry: str, parameters: Parameters) -> Rendered:
     made = call.problem.render(entry, parameters)
     if not any(call.kinds) or isinstance(call.problem, Map):  # which knows of types itself
         return made
+    if call.narrow:
+        assert computes_in_halves(call.problem)
+        return replace(made, source=narrowed(made.source, call.problem.c))
     return replace(made, source=halved(made.source, entry, call.kinds))
 
 
@@ -49,7 +52,9 @@ def halve(plan: Plan) -> Plan:
         replace(buffer, size=buffer.size // 2) if index in kinds else buffer
         for index, buffer in enumerate(plan.buffers)
     )
-    calls = tuple(call if isinstance(call, HostCall) else _halved(call, kinds) for call in plan.calls)
+    calls = tuple(
+        call if isinstance(call, HostCall) else _halved(call, kinds, plan.layout.narrow) for call in plan.calls
+    )
     halved = _without_copies(replace(plan, buffers=buffers, calls=calls))
     halved.check()
     return halved
@@ -84,7 +89,7 @@ def _constant_kind(one: Region | Constant) -> str:
     return kind if kind in STORED_TYPES else ""
 
 
-def _halved(call: KernelCall, kinds: dict[int, str]) -> KernelCall:
+def _halved(call: KernelCall, kinds: dict[int, str], narrow: bool) -> KernelCall:
     def moved(region: Region) -> Region:
         return Region(region.buffer, region.offset // 2, region.size // 2) if region.buffer in kinds else region
 
@@ -102,6 +107,8 @@ def _halved(call: KernelCall, kinds: dict[int, str]) -> KernelCall:
             for one, kind in zip((*call.problem.operands, call.problem.result), found, strict=True)
         )
         call = replace(call, problem=replace(call.problem, operands=tuple(given), result=made))
+    if narrow and computes_in_halves(call.problem) and set(found) == {"float16"}:
+        return replace(call, narrow=True)
     if isinstance(call.problem, Conv2D) and found[0]:
         call = replace(call, problem=replace(call.problem, staged=call.problem.can_stage))
     return call
