@@ -37,7 +37,7 @@ class Quirk:
 
 
 QUIRKS = (
-    # Its compiler's time grows faster than a function: 140 s for one of 60 kernels, 10 s for five of 12.
+    # Its compiler's time grows faster than a function: 140 s for one of 68 kernels, 10 s for five.
     Quirk("intel", 10, sequences=16),
     # LLVM 14 inside PoCL 3.0 crashes on some 16-wide code.
     Quirk(
