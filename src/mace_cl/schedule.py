@@ -197,6 +197,8 @@ class Schedule:
                 fits(slot, where)
             if self.shares and launch.local_size != (1, 1, 1):
                 raise ValueError(f"{where}: groups of {launch.local_size} in a sequence, whose groups are single items")
+            if self.shares and prod(launch.global_size) >= 1 << 31:
+                raise ValueError(f"{where}: {launch.global_size} work-items in a sequence, which counts to 2147483647")
         if not 0 <= self.shares <= MOST_SHARES:
             raise ValueError(f"work-items in {self.shares} shares, not in 0 to {MOST_SHARES}")
 

@@ -74,18 +74,25 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def single(prepared: Prepared) -> bool:
-    return all(launch.local_size == (1, 1, 1) for launch in prepared.schedule.launches)
+@pytest.fixture(scope="module")
+def sequenced(prepared: Prepared) -> Schedule:
+    if any(launch.local_size != (1, 1, 1) for launch in prepared.schedule.launches):
+        pytest.skip("kernels for this device run in groups of several work-items")
+    return replace(prepared.schedule, shares=2)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_sequence_answers_as_launches_do(
-    device: Device, context: Any, prepared: Prepared, wanted: dict[str, Any], shares: int, jobs: int
+    device: Device,
+    context: Any,
+    prepared: Prepared,
+    sequenced: Schedule,
+    wanted: dict[str, Any],
+    shares: int,
+    jobs: int,
 ) -> None:
-    if not single(prepared):
-        pytest.skip("kernels for this device run in groups of several work-items")
-    schedule = replace(prepared.schedule, shares=shares)
+    schedule = replace(sequenced, shares=shares)
     with started(device, context, schedule, prepared, jobs) as executor:
         inputs = golden_inputs(schedule.inputs)
         for _ in range(20):  # counters are zero again after each run
@@ -93,11 +100,9 @@ def test_a_sequence_answers_as_launches_do(
 
 
 def test_each_launch_of_a_sequence_runs_alone(
-    device: Device, context: Any, prepared: Prepared, wanted: dict[str, Any]
+    device: Device, context: Any, prepared: Prepared, sequenced: Schedule, wanted: dict[str, Any]
 ) -> None:
-    if not single(prepared):
-        pytest.skip("kernels for this device run in groups of several work-items")
-    schedule = replace(prepared.schedule, shares=2)
+    schedule = sequenced
     with started(device, context, schedule, prepared) as executor:
         inputs = golden_inputs(schedule.inputs)
         launches, _ = executor.profile(inputs)
@@ -110,11 +115,9 @@ def test_each_launch_of_a_sequence_runs_alone(
 
 
 def test_twins_run_in_sequence_at_the_same_time(
-    device: Device, context: Any, prepared: Prepared, wanted: dict[str, Any]
+    device: Device, context: Any, prepared: Prepared, sequenced: Schedule, wanted: dict[str, Any]
 ) -> None:
-    if not single(prepared):
-        pytest.skip("kernels for this device run in groups of several work-items")
-    schedule = replace(prepared.schedule, shares=2)
+    schedule = sequenced
     right: list[bool] = []
     with started(device, context, schedule, prepared) as executor, executor.twin() as twin:
 
@@ -130,10 +133,10 @@ def test_twins_run_in_sequence_at_the_same_time(
     assert right == [True] * 100
 
 
-def test_a_launch_with_an_argument_too_few_is_refused(device: Device, context: Any, prepared: Prepared) -> None:
-    if not single(prepared):
-        pytest.skip("kernels for this device run in groups of several work-items")
-    schedule = replace(prepared.schedule, shares=2)
+def test_a_launch_with_an_argument_too_few_is_refused(
+    device: Device, context: Any, prepared: Prepared, sequenced: Schedule
+) -> None:
+    schedule = sequenced
     programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
     first, *others = schedule.launches
     odd = replace(schedule, launches=(replace(first, args=first.args[1:]), *others))
@@ -141,10 +144,10 @@ def test_a_launch_with_an_argument_too_few_is_refused(device: Device, context: A
         Executor(device, context, odd, programs, prepared.constants)
 
 
-def test_a_program_without_a_sequence_is_refused(device: Device, context: Any, prepared: Prepared) -> None:
-    if not single(prepared):
-        pytest.skip("kernels for this device run in groups of several work-items")
-    plain, schedule = replace(prepared.schedule, shares=0), replace(prepared.schedule, shares=2)
+def test_a_program_without_a_sequence_is_refused(
+    device: Device, context: Any, prepared: Prepared, sequenced: Schedule
+) -> None:
+    plain, schedule = replace(sequenced, shares=0), sequenced
     programs = [(kernels, build_source(context, plain, kernels)) for kernels in split(device, plain, 1)]
     with pytest.raises(BuildError, match="no kernel sequence_"):
         Executor(device, context, schedule, programs, prepared.constants)

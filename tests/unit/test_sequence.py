@@ -96,3 +96,11 @@ def test_a_sequence_takes_no_larger_groups() -> None:
     replace(odd, shares=0).check()
     with pytest.raises(ValueError, match=r"launch 0 .* in a sequence"):
         odd.check()
+
+
+def test_a_sequence_counts_in_an_int() -> None:
+    whole = schedule(1)
+    odd = replace(whole, launches=(replace(whole.launches[0], global_size=(1 << 16, 1 << 15, 1)),))
+    replace(odd, shares=0).check()
+    with pytest.raises(ValueError, match=r"launch 0 .* counts to 2147483647"):
+        odd.check()

@@ -78,6 +78,7 @@ class Executor:
             self._hosts: dict[int, list[HostPart]] = {}
             for step in schedule.hosts:
                 self._hosts.setdefault(step.at, []).append(HostPart(step, constants))
+            self._unit = {index: number for number, (kernels, _) in enumerate(programs) for index in kernels}
             bounds = sorted({0, *self._hosts, len(schedule.launches)})
             self._shared = self._common() if schedule.shares and programs else ()
             self._enqueues: list[Enqueue] | None = None
@@ -112,8 +113,7 @@ class Executor:
 
     def _stretch(self, begin: int, end: int) -> list[Enqueue]:
         """What runs the launches ``begin`` to ``end`` - 1: where there are sequences, one for neighbours of a unit."""
-        launches = self.schedule.launches
-        unit = {index: number for number, (kernels, _) in enumerate(self._programs) for index in kernels}
+        launches, unit = self.schedule.launches, self._unit
         if not self.schedule.shares:
             return [
                 (self._kernel(self._programs[unit[one.kernel]][1], one), one.global_size, one.local_size, None)
