@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mace_cl import Runtime
 from mace_cl.compiler import Prepared, prepare
 from mace_cl.device import Device
-from mace_cl.errors import BuildError
+from mace_cl.errors import BuildError, SettingsError
 from mace_cl.runtime.build import build_source, split
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import golden_inputs
@@ -166,3 +167,14 @@ def test_a_bounded_queue_and_cut_launches_answer_the_same(
         assert equal(executor.run(inputs), wanted)
         with executor.twin() as twin:
             assert equal(twin.run(inputs), wanted)
+
+
+def test_the_settings_bound_the_queue(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACE_CL_QUEUE_WINDOW", "2")
+    monkeypatch.setenv("MACE_CL_KERNEL_LIMIT", "5")
+    with Runtime(net(1), device=device, store=False) as runtime:
+        executor, _ = runtime._last
+        assert (executor._window, executor._limit) == (2, 5)
+    monkeypatch.setenv("MACE_CL_QUEUE_WINDOW", "many")
+    with pytest.raises(SettingsError, match="MACE_CL_QUEUE_WINDOW is 'many', but must be a whole number"):
+        Runtime(net(1), device=device, store=False)
