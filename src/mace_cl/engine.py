@@ -81,6 +81,8 @@ class Runtime:
         provider: the execution provider of ONNX Runtime for the host's part: ``"QNN"``, ``"XNNPACK"``, …
         fallback: False is short for ``runtime="gpu"``.
         exact: True forbids Winograd's method, whose rounding errors are some times larger.
+        queue_window, kernel_limit: how many kernels wait in the device's queue at most, and after how many ms one is
+            cut, so that a GPU that draws the screen as well stays responsive; 0 is no bound.
         trust: True lets code run that the model's file holds, such as a Lambda layer's or a pickle's.
 
     Attributes:
@@ -117,13 +119,15 @@ class Runtime:
         provider: str | None = None,
         fallback: bool | None = None,
         exact: bool | None = None,
+        queue_window: int | None = None,
+        kernel_limit: int | None = None,
         trust: bool | None = None,
     ) -> None:
         clock = Clock()
         settings = Settings.load(
             device=None if isinstance(device, Device) else device, store=store, jobs=jobs,
             trusted_keys=trusted_keys, key=key, runtime="gpu" if fallback is False else runtime, provider=provider,
-            exact=exact, trust=trust,
+            exact=exact, queue_window=queue_window, kernel_limit=kernel_limit, trust=trust,
         )  # fmt: skip
         clock.mark("settings")
         source = _source(model)

@@ -64,7 +64,7 @@ class Settings:
     to kernels that add products in the order of a plain convolution.  ``buckets`` is for how many sets of shapes a
     model with symbolic ones is kept compiled for a device, in a file and in memory.  ``queue_window`` is how many
     kernels may wait in a device's queue, and ``kernel_limit`` the ms after which one is cut: for devices that draw the
-    screen as well, as MACE's ``opencl_queue_window_size`` and ``limit_opencl_kernel_time``; no argument gives them.
+    screen as well, as MACE's ``opencl_queue_window_size`` and ``limit_opencl_kernel_time``.
     ``trust`` lets code run that a model's file holds; it is said for each call anew, never by the environment or the
     configuration.
     """
@@ -103,6 +103,8 @@ class Settings:
         provider: str | None = None,
         exact: bool | None = None,
         buckets: int | None = None,
+        queue_window: int | None = None,
+        kernel_limit: int | None = None,
         trust: bool | None = None,
     ) -> Settings:
         """Resolve every setting; an argument of None is one that was not given.
@@ -118,6 +120,7 @@ class Settings:
             "device": device, "store": store, "store_dir": store_dir, "jobs": jobs,
             "store_budget": store_budget, "trusted_keys": trusted_keys, "key": key, "reuse": reuse, "guard": guard,
             "runtime": runtime, "provider": provider, "exact": exact, "buckets": buckets,
+            "queue_window": queue_window, "kernel_limit": kernel_limit,
         }  # fmt: skip
         path = _config_path()
         config = _read_config(path)

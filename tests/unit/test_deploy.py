@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from mace_cl.cli import main
 from mace_cl.deploy.deployment import Deployment, devices, load, verified
-from mace_cl.deploy.effects import exact, file_notes, notes, runtime
+from mace_cl.deploy.effects import exact, file_notes, notes, responsive, runtime
 from mace_cl.deploy.schema import Subgraph, json_schema
 from mace_cl.errors import InputError
 from mace_cl.frontends.read import load as load_model
@@ -310,6 +310,7 @@ USED = {
     "input_tensors", "input_shapes", "input_data_types", "input_data_formats", "input_ranges", "output_tensors",
     "output_shapes", "output_data_types", "output_data_formats", "validation_inputs_data",
     "validation_outputs_data", "validation_threshold", "runtime", "winograd", "order",
+    "limit_opencl_kernel_time", "opencl_queue_window_size",
 }  # fmt: skip
 """Keys that have an effect; all others must be told of."""
 
@@ -317,8 +318,8 @@ TOLD = {
     "accelerator_api": "x", "accuracy_validation_script": "metric.py", "backend": "tensorflow",
     "change_concat_ranges": "1", "check_shapes": "1,2", "check_tensors": "a", "cl_mem_type": "image",
     "data_type": "bf16_fp32", "docker_image_tag": "latest", "dockerfile_path": "d", "dockerfile_sha256_checksum": SUM,
-    "graph_optimize_options": "[FOLD_RESHAPE]", "input_aliases": "image", "limit_opencl_kernel_time": "1",
-    "nnlib_graph_mode": "1", "obfuscate": "1", "opencl_queue_window_size": "10", "output_aliases": "scores",
+    "graph_optimize_options": "[FOLD_RESHAPE]", "input_aliases": "image",
+    "nnlib_graph_mode": "1", "obfuscate": "1", "output_aliases": "scores",
     "quantize": "1", "quantize_large_weights": "1", "quantize_range_file": "ranges", "quantize_schema": "int8",
 }  # fmt: skip
 
@@ -350,6 +351,15 @@ def test_keys_with_another_effect_are_told(key: str, said: str, tmp_path: Path) 
     text = CLASSIFIER.replace("    winograd: 0\n", "").replace("    runtime: cpu+gpu\n", "")
     (note,) = notes(read(tmp_path, f"{text}    {key}\n").graphs[0])
     assert said in note
+
+
+def test_what_keeps_a_gpu_responsive(tmp_path: Path) -> None:
+    text = CLASSIFIER.replace("    limit_opencl_kernel_time: 0\n", "")
+    assert responsive(read(tmp_path, text).graphs[0]) == (None, None)
+    for zeros in ("limit_opencl_kernel_time: 0", "opencl_queue_window_size: 0"):
+        assert responsive(read(tmp_path, f"{text}    {zeros}\n").graphs[0]) == (None, None)
+    both = f"{text}    limit_opencl_kernel_time: 1\n    opencl_queue_window_size: 10\n"
+    assert responsive(read(tmp_path, both).graphs[0]) == (10, 1)
 
 
 def test_what_runs_a_graph(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mace_cl.deploy.deployment import Deployment, Graph
 
-__all__ = ["WITHOUT_EFFECT", "exact", "file_notes", "notes", "runtime"]
+__all__ = ["WITHOUT_EFFECT", "exact", "file_notes", "notes", "responsive", "runtime"]
 
 _TYPES = "models run in the types that they have, and quantised ones are read as they are"
 _ACCELERATOR = "accelerators are reached with --provider"
@@ -23,10 +23,8 @@ WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "dockerfile_path": (None, "nothing is run in Docker"),
     "dockerfile_sha256_checksum": (None, "nothing is run in Docker"),
     "graph_optimize_options": (None, "mace-cl has passes of its own"),
-    "limit_opencl_kernel_time": (0, "the setting kernel_limit (MACE_CL_KERNEL_LIMIT) cuts long kernels"),
     "nnlib_graph_mode": (0, "it is for Hexagon alone"),
     "obfuscate": (0, "names stay as they are"),
-    "opencl_queue_window_size": (0, "the setting queue_window (MACE_CL_QUEUE_WINDOW) bounds the queue"),
     "quantize": (0, _TYPES),
     "quantize_large_weights": (0, _TYPES),
     "quantize_range_file": (None, _TYPES),
@@ -49,6 +47,15 @@ def runtime(graph: Graph, provider: str | None) -> str | None:
 def exact(graph: Graph) -> bool | None:
     """Whether Winograd's method is forbidden: where the file says 0; else None, the user's setting."""
     return True if graph.winograd == 0 else None
+
+
+def responsive(graph: Graph) -> tuple[int | None, int | None]:
+    """The settings ``queue_window`` and ``kernel_limit``; None where the file leaves it to the user's.
+
+    MACE cuts a kernel that takes longer than 1 ms where ``limit_opencl_kernel_time`` is 1.
+    """
+    window, limit = graph.options.get("opencl_queue_window_size"), graph.options.get("limit_opencl_kernel_time")
+    return window or None, limit or None
 
 
 def notes(graph: Graph) -> tuple[str, ...]:
@@ -86,7 +93,7 @@ def _notes(graph: Graph) -> Iterator[str]:
         yield f"data_type: uint8 has no effect: {_TYPES}"
     by_reason: dict[str, list[str]] = {}
     for key, value in graph.options.items():
-        quiet, reason = WITHOUT_EFFECT[key]
+        quiet, reason = WITHOUT_EFFECT.get(key, (value, ""))
         if value != quiet:
             by_reason.setdefault(reason, []).append(key)
     for reason, keys in by_reason.items():

@@ -134,6 +134,8 @@ def run_config(args: DeployRunArgs) -> DeployRunResult:
 
 
 def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: Arrays) -> NetworkResult:
+    from mace_cl.deploy import effects
+
     def say(what: str, done: int, total: int) -> None:
         if args.progress:
             args.progress(f"{made.name}: {what}", done, total)
@@ -146,11 +148,13 @@ def _network(args: DeployRunArgs, graph: Graph, made: deploy.Deployed, before: A
         raise StorageError(f"{folder}: can't be written ({error.strerror}); name another place") from error
     tensors.write_outputs([str(folder / INPUTS)], inputs)
     how = _how(args, graph, made) | {"progress": say}
+    window, limit = effects.responsive(graph)
     say("running", 0, 1)
     ran = run.run(
         run.RunArgs(
             inputs=(str(folder / INPUTS),), outputs=(str(folder / OUTPUTS),), repeat=args.repeat,
-            top=args.top, labels=args.labels, tune=args.tune, watch=args.watch, **how,
+            top=args.top, labels=args.labels, tune=args.tune, watch=args.watch, queue_window=window, kernel_limit=limit,
+            **how,
         )
     )  # fmt: skip
     if args.tune and args.store is not False:

@@ -55,6 +55,8 @@ class RunArgs:
     jobs: int | None = None
     progress: Progress | None = None
     exact: bool | None = None
+    queue_window: int | None = None
+    kernel_limit: int | None = None
     trust: bool | None = None
     tune: float = 0.0
     watch: Callable[[State], None] | None = None
@@ -161,7 +163,8 @@ def run(args: RunArgs) -> RunResult:
     with Runtime(
         args.model, program=args.program, device=device, store=settings.store, shapes=args.shapes or None,
         outputs=args.model_outputs, jobs=settings.jobs, progress=args.progress, runtime=settings.runtime,
-        provider=settings.provider, exact=args.exact, trust=args.trust,
+        provider=settings.provider, exact=args.exact, queue_window=args.queue_window,
+        kernel_limit=args.kernel_limit, trust=args.trust,
     ) as runtime:  # fmt: skip
         timings |= {step: seconds for step, seconds in runtime.timings.items() if step != "device"}
         if not given:
