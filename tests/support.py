@@ -169,11 +169,13 @@ def start_with(
     choose: Choose | None = None,
     algorithm: Algorithm = direct,
     narrow: bool = False,
+    traits: Traits | None = None,
 ) -> Executor:
-    """As `start`, with another channel block, other parameters or algorithms than the device's rules give."""
-    traits = traits_of(device)
+    """As `start`, with another channel block, other parameters, algorithms or traits than the device's."""
+    traits = traits or traits_of(device)
+    shares = shares_for(device) if traits.is_cpu else 0
     plan = lower(optimise(load(model.SerializeToString())), Layout(block, max(128, device.base_align), narrow=narrow))
-    schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule, shares_for(device))
+    schedule, constants = bind(halve(with_algorithms(plan, algorithm)), traits, choose or by_rule, shares)
     return _started(device, context, schedule, constants)
 
 

@@ -82,7 +82,10 @@ def traits_of(device: Device) -> Traits:
     OpenCL does not tell the number of registers: 16-wide vectors mean AVX-512 with 32, others 16.
     """
     registers = 32 if block_for(device) == 16 else 16
-    return Traits(max(1, device.compute_units), registers, _NEAR_CACHE, device.kind == "cpu")
+    cores, local = max(1, device.compute_units), device.local_bytes if device.local_dedicated else 0
+    if device.kind == "cpu":
+        return Traits(cores, registers, _NEAR_CACHE, True)
+    return Traits(cores, registers, _NEAR_CACHE, False, local, device.image_texels, max(1, device.max_work_group))
 
 
 def layout_of(device: Device) -> Layout:

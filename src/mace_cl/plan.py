@@ -55,21 +55,29 @@ class Layout:
 
 @dataclass(frozen=True)
 class Traits:
-    """What parameter rules may look at in a target: sizes in bytes, counts of cores and registers."""
+    """What parameter rules may look at in a target: sizes in bytes, counts of cores, registers and work-items.
+
+    ``local_memory`` is 0 where local memory is no faster than global memory, as on CPUs; ``texels`` is how many
+    vectors of four floats an image made of a buffer may hold, 0 without such images.
+    """
 
     cores: int
     vector_registers: int
     near_cache: int
     is_cpu: bool
+    local_memory: int = 0
+    texels: int = 0
+    group: int = 1
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A kernel as OpenCL C text with its grid."""
+    """A kernel as OpenCL C text with its grid; ``images`` are the arguments that it reads as images."""
 
     source: str
     global_size: Size3
     local_size: Size3 = (1, 1, 1)
+    images: tuple[int, ...] = ()
 
 
 class Problem(Protocol):

@@ -17,6 +17,7 @@ __all__ = [
     "CPU",
     "ITEM_BYTES",
     "MOST_SHARES",
+    "TEXEL_BYTES",
     "HostStep",
     "Kernel",
     "Launch",
@@ -34,6 +35,9 @@ ALIGNMENT = 1024
 
 MOST_SHARES = 64
 """Into how many parts the work-items of a launch may be shared out."""
+
+TEXEL_BYTES = 16
+"""Bytes of one place of an image: four floats."""
 
 CPU = "CPUExecutionProvider"
 """The provider of ONNX Runtime that every build of it has."""
@@ -88,12 +92,16 @@ class Port:
 
 @record
 class Kernel:
-    """One ``__kernel`` function: its entry name, OpenCL C source, family and chosen parameters."""
+    """One ``__kernel`` function: its entry name, OpenCL C source, family and chosen parameters.
+
+    ``images`` are the arguments that it reads as images of four floats a place, made of their buffers.
+    """
 
     name: str
     family: str
     source: str
     parameters: tuple[tuple[str, int], ...]
+    images: tuple[int, ...] = ()
 
 
 @record
@@ -195,6 +203,9 @@ class Schedule:
                     raise ValueError(f"{where}: {launch.global_size} over {launch.local_size}")
             for slot in launch.args:
                 fits(slot, where)
+            for image in self.kernels[launch.kernel].images:
+                if not 0 <= image < len(launch.args) or launch.args[image].size % TEXEL_BYTES or self.shares:
+                    raise ValueError(f"{where}: argument {image} of {len(launch.args)} can't be an image")
             if self.shares and launch.local_size != (1, 1, 1):
                 raise ValueError(f"{where}: groups of {launch.local_size} in a sequence, whose groups are single items")
             if self.shares and prod(launch.global_size) >= 1 << 31:

@@ -31,9 +31,14 @@ random = np.random.default_rng(0)
 def buffer(size):
     data = random.standard_normal(size // 4, dtype=np.float32)
     return cl.Buffer(context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=data)
-def launch(program, name, global_size, local_size, sizes):
+texels = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+def launch(program, name, global_size, local_size, sizes, images=()):
     kernel, buffers = cl.Kernel(program, name), [buffer(size) for size in sizes]
-    kernel.set_args(*buffers)
+    kept = {
+        at: cl.create_image(context, cl.mem_flags.READ_ONLY, texels, shape=(sizes[at] // 16,), buffer=buffers[at])
+        for at in images
+    }
+    kernel.set_args(*(kept.get(at, one) for at, one in enumerate(buffers)))
     cl.enqueue_nd_range_kernel(queue, kernel, global_size, local_size)
     queue.finish()
 """
@@ -68,6 +73,41 @@ for opset in sorted({case.opset for case in groups[name]}):
         seen.add(kernel.family)
         launches += 1
 print(launches, *sorted(seen))
+"""
+
+FOR_GPUS = """
+from mace_cl.lower import direct
+from mace_cl.runtime.build import build_source
+from opencl.test_groups import DEEP, GPU, shaped
+from opencl.test_kernels import WINOGRAD
+from support import model_of, start_with
+barriers = images = launches = 0
+for case in (*DEEP, WINOGRAD[1]):
+    for wanted in ({"local": 2, "across": 8, "group": 64}, {"local": 8, "across": 32, "group": 128, "image": 1}):
+        algorithm = (lambda problem: 4) if case in WINOGRAD else direct
+        executor = start_with(
+            device, context, model_of(case), block=4, algorithm=algorithm, choose=shaped(**wanted), traits=GPU
+        )
+        schedule = executor.schedule
+        program = build_source(context, schedule, range(len(schedule.kernels)))
+        for one in schedule.launches:
+            kernel, sizes = schedule.kernels[one.kernel], [slot.size for slot in one.args]
+            launch(program, kernel.name, one.global_size, one.local_size, sizes, kernel.images)
+            launches, images = launches + 1, images + len(kernel.images)
+            barriers += "barrier" in kernel.source
+print(launches, barriers, images)
+"""
+
+RACE = """
+source = '''
+__kernel void race(__global const float *x, __global float *y) {
+  __local float near[16];
+  const int i = get_local_id(0);
+  near[i] = x[get_global_id(0)];
+  y[get_global_id(0)] = near[15 - i];
+}
+'''
+launch(cl.Program(context, source).build(cache_dir=False), "race", (16, 1, 1), (16, 1, 1), [64, 64])
 """
 
 EXPECTED = {
@@ -115,6 +155,23 @@ def test_no_invalid_access(group: str) -> None:
     assert int(launches) > 0
     assert set(families) >= EXPECTED[group]
     assert done.stderr == ""
+
+
+def test_groups_neither_race_nor_reach_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCLGRIND_DATA_RACES", "1")
+    done = run(HEAD + FOR_GPUS)
+    assert done.returncode == 0, done.stderr
+    launches, barriers, images = map(int, done.stdout.split())
+    assert launches > barriers > 10
+    assert images > 5
+    assert done.stderr == ""
+
+
+def test_a_race_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCLGRIND_DATA_RACES", "1")
+    done = run(HEAD + RACE)
+    assert done.returncode == 0, done.stderr
+    assert "data race" in done.stderr
 
 
 @pytest.mark.parametrize(("ahead", "caught"), [("0", False), ("1", True)])

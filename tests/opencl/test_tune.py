@@ -22,8 +22,13 @@ from mace_cl.cli import main
 from mace_cl.compiler import traits_of
 from mace_cl.device import Device
 from mace_cl.engine import tune_model
+from mace_cl.frontends.read import load
+from mace_cl.lower import lower
+from mace_cl.passes.pipeline import optimise
+from mace_cl.plan import Layout, Traits
 from mace_cl.tune.measure import Bench, Candidate
-from mace_cl.tune.records import Records
+from mace_cl.tune.records import Records, place_of
+from mace_cl.tune.search import Choices, tune
 from mace_cl.tune.space import legal, read_problem
 
 RNG = np.random.default_rng(7)
@@ -89,6 +94,19 @@ def test_tuning_changes_speed_and_nothing_else(model: Path, device: Device, stor
     assert second.known > 0
     tried = [(one.key, one.parameters) for one in Records(store / "tuning.jsonl")]
     assert len(tried) == len(set(tried))
+
+
+def test_what_gpus_have_is_tuned(model: Path, device: Device) -> None:
+    plan = lower(optimise(load(model)), Layout(4, max(128, device.base_align)))
+    traits = Traits(2, 16, 1 << 20, False, 1 << 15, device.image_texels, 256)
+    records = Records(None)
+    with Bench(device, 1, 1 << 16) as bench:
+        tune(plan, Choices(records, traits, place_of(device), exact=True), bench, 12.0)
+    tried = [dict(one.parameters) for one in records if one.family == "conv2d"]
+    assert {one["group"] for one in tried} >= {64, 128}
+    assert any(one.get("local") for one in tried)
+    assert any(one["image"] for one in tried) == bool(device.image_texels)
+    assert {one.verdict for one in records} <= {"best", "slower", "noise"}
 
 
 def test_exact_forbids_winograd(model: Path, device: Device, store: Path) -> None:

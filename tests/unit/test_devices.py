@@ -418,7 +418,10 @@ def a_handle(**changes: object) -> FakeHandle:
         "endian_little",
         "global_mem_cache_size",
         "global_mem_size",
+        "image_max_buffer_size",
+        "image_support",
         "local_mem_size",
+        "local_mem_type",
         "max_compute_units",
         "max_mem_alloc_size",
         "max_work_group_size",
@@ -442,6 +445,24 @@ class TestDescribing:
         device = self.describe()
         assert (device.usable, device.can_compile, device.name, device.base_align) == (True, True, "Chip", 128)
         assert device.extensions == ("a", "b")
+        assert (device.local_dedicated, device.image_texels) == (True, 1)
+
+    @pytest.mark.parametrize(
+        ("changes", "wanted"),
+        [
+            ({"local_mem_type": 2}, (False, 1)),
+            ({"image_support": 0}, (True, 0)),
+            ({"image_max_buffer_size": pyopencl.LogicError("clGetDeviceInfo", -30)}, (True, 0)),
+            ({"local_mem_type": pyopencl.LogicError("clGetDeviceInfo", -30)}, (False, 1)),
+        ],
+    )
+    def test_what_a_driver_does_not_tell_is_not_there(self, changes: Any, wanted: tuple[bool, int]) -> None:
+        device = self.describe(**changes)
+        assert device.usable
+        assert (device.local_dedicated, device.image_texels) == wanted
+
+    def test_pocl_makes_no_images_of_buffers(self) -> None:
+        assert self.describe("Portable Computing Language", "OpenCL 3.0 pocl 3.1").image_texels == 0
 
     @pytest.mark.parametrize(
         ("changes", "words"),

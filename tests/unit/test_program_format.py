@@ -98,6 +98,25 @@ def written(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def test_images_are_kept_and_asked_of_a_reader(path: Path) -> None:
+    program = sample()
+    first, *others = program.targets
+    conv, pool = first.schedule.kernels
+    seen = replace(first, schedule=replace(first.schedule, kernels=(replace(conv, images=(1,)), pool)))
+    write(replace(program, targets=(seen, *others)), path)
+    opened = open_program(path)
+    assert list(opened.manifest.requires) == ["images"]
+    assert [kernel.images for kernel in opened.program.targets[0].schedule.kernels] == [(1,), ()]
+
+
+@pytest.mark.parametrize("argument", [2, 4])
+def test_what_no_image_can_be_made_of_is_refused(argument: int) -> None:
+    conv, pool = schedule().kernels
+    odd = replace(schedule(), kernels=(replace(conv, images=(argument,)), pool))
+    with pytest.raises(ValueError, match=rf"launch 0 \(conv1\): argument {argument} of 4 can't be an image"):
+        odd.check()
+
+
 def test_what_is_written_is_read(path: Path, written: bytes) -> None:
     assert read(path) == read(str(path)) == read(written) == read(memoryview(written)) == sample()
 

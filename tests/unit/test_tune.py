@@ -179,7 +179,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "unknown verdict": lambda one: one.update(verdict="excellent"),
     "time of text": lambda one: one.update(seconds="1"),
     "infinite time": lambda one: one.update(seconds=float("inf")),
-    "another format": lambda one: one.update(format=2),
+    "another format": lambda one: one.update(format=3),
     "another field": lambda one: one.update(more=1),
 }
 

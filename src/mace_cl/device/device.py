@@ -24,6 +24,9 @@ class Device:
     in elements; sizes end in ``_bytes`` or are ``base_align``, in bytes too; ``max_work_group`` is
     in work-items.
 
+    ``local_dedicated`` says that local memory is not just global memory; ``image_texels`` is how many places an image
+    that is made of a buffer may have, 0 where there are none.
+
     ``usable`` says that programs can run here, ``can_compile`` that they can also be built from
     source; ``reason`` is one sentence on both.
     """
@@ -50,6 +53,8 @@ class Device:
     max_alloc_bytes: int = 0
     max_work_group: int = 0
     address_bits: int = 0
+    local_dedicated: bool = False
+    image_texels: int = 0
     extensions: tuple[str, ...] = ()
     handle: pyopencl.Device | None = field(default=None, compare=False, repr=False)
 

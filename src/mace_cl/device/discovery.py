@@ -22,6 +22,7 @@ _HELP = (
     'On x86-64 Linux, `pip install "mace-cl[cpu]"` brings one that runs on the CPU; elsewhere install the driver '
     "of your GPU, or PoCL from your system's packages or conda-forge"
 )
+_CL_LOCAL = 1  # of CL_DEVICE_LOCAL_MEM_TYPE
 _KINDS = ("cpu", "gpu", "accelerator", "other")
 _RUNTIMES = (
     # the start of CL_PLATFORM_NAME, and the short name
@@ -216,7 +217,9 @@ def _describe(handle: Any, platform: str, platform_version: str) -> Device:
         runtime = "neo"
     c_version = _text(handle.opencl_c_version)
     fault = _fault(handle, c_version)
-    hindrance = _hindrance(handle, quirk_of(runtime, kind).needs_linker)
+    quirk = quirk_of(runtime, kind)
+    hindrance = _hindrance(handle, quirk.needs_linker)
+    images = _optional(handle, "image_support") and not quirk.no_buffer_images
     return Device(
         index=0,
         runtime=runtime,
@@ -240,9 +243,21 @@ def _describe(handle: Any, platform: str, platform_version: str) -> Device:
         max_alloc_bytes=int(handle.max_mem_alloc_size),
         max_work_group=int(handle.max_work_group_size),
         address_bits=int(handle.address_bits),
+        local_dedicated=_optional(handle, "local_mem_type") == _CL_LOCAL,
+        image_texels=_optional(handle, "image_max_buffer_size") if images else 0,
         extensions=tuple(sorted(_text(handle.extensions).split())),
         handle=handle,
     )
+
+
+def _optional(handle: Any, name: str) -> int:
+    """A number that only makes kernels faster, 0 where the driver does not tell it."""
+    import pyopencl
+
+    try:
+        return int(getattr(handle, name))
+    except pyopencl.Error:
+        return 0
 
 
 def _fault(handle: Any, c_version: str) -> str:

@@ -22,7 +22,8 @@ class Quirk:
     binary ends the process instead of giving an error.  ``needs_linker``: compiling starts ``ld``,
     and aborts the process where there is none.  ``slow_halves``: reading and writing 16-bit floats takes a
     function call per element.  ``sequences``: work-groups that have begun go on, so that launches may run in sequence
-    within one (`mace_cl.runtime.sequence`), of about so many kernels at most.  ``by_name_only``: never a default.
+    within one (`mace_cl.runtime.sequence`), of about so many kernels at most.  ``no_buffer_images``: it has images,
+    but makes none of buffers.  ``by_name_only``: never a default.
     """
 
     runtime: str
@@ -33,6 +34,7 @@ class Quirk:
     needs_linker: bool = False
     slow_halves: bool = False
     sequences: int = 0
+    no_buffer_images: bool = False
     by_name_only: bool = False
 
 
@@ -49,8 +51,17 @@ QUIRKS = (
         needs_linker=True,
         slow_halves=True,
         sequences=64,
+        no_buffer_images=True,
     ),
-    Quirk("pocl", 20, binary_after_first_run=True, damaged_binary_kills=True, needs_linker=True, sequences=64),
+    Quirk(
+        "pocl",
+        20,
+        binary_after_first_run=True,
+        damaged_binary_kills=True,
+        needs_linker=True,
+        sequences=64,
+        no_buffer_images=True,
+    ),
     Quirk("mali", 0, block=4, binary_after_first_run=True),
     # A simulator that checks every access, at about 16 MFLOP/s.
     Quirk("oclgrind", 90, block=4, by_name_only=True),

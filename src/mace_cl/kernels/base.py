@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,10 +50,17 @@ def unaligned(entry: str, block: int) -> str:
     )
 
 
-def kernel_head(entry: str, reads: Iterable[str], write: str, local_size: tuple[int, int, int] = (1, 1, 1)) -> str:
-    """The signature of a kernel that reads fp32 buffers and writes one."""
+def kernel_head(
+    entry: str,
+    reads: Iterable[str],
+    write: str,
+    local_size: tuple[int, int, int] = (1, 1, 1),
+    images: Container[str] = (),
+) -> str:
+    """The signature of a kernel that reads fp32 buffers, some of them as ``images``, and writes one."""
     size = ", ".join(map(str, local_size))
-    arguments = [f"__global const float *restrict {name}" for name in reads] + [f"__global float *restrict {write}"]
+    kinds = {True: "__read_only image1d_buffer_t ", False: "__global const float *restrict "}
+    arguments = [f"{kinds[name in images]}{name}" for name in reads] + [f"__global float *restrict {write}"]
     return f"__kernel __attribute__((reqd_work_group_size({size})))\nvoid {entry}({', '.join(arguments)})"
 
 

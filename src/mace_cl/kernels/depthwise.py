@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, pad_to, prelude, tile_starts
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue, masked
+from mace_cl.kernels.groups import with_groups
 from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
 from mace_cl.plan import Parameters, Rendered, Traits
 
@@ -45,6 +46,9 @@ class DepthwiseConv2D:
 
     def space(self, traits: Traits) -> Iterator[dict[str, int]]:
         """All legal parameters: T accumulators and one filter should fit the vector registers."""
+        return with_groups(self._strips(traits), traits)
+
+    def _strips(self, traits: Traits) -> Iterator[dict[str, int]]:
         height, width = self.window.output
         most = max(1, traits.vector_registers - 2 - min(9, int(np.prod(self.window.kernel))))
         for tile in range(1, min(width, most) + 1):

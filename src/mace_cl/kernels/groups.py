@@ -6,17 +6,30 @@ items of a group side by side, 32 or 64 at a time, and leaves its other lanes id
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mace_cl.kernels.base import ceil_div
-from mace_cl.plan import Rendered
+from mace_cl.plan import Rendered, Traits
 
-__all__ = ["ITEMS", "grouped"]
+__all__ = ["ITEMS", "grouped", "shapes", "with_groups"]
 
 ITEMS = 64
 """Work-items of a group: two warps of NVIDIA's, one wave of AMD's and of Adreno's, four of Mali's."""
 
 _ONE = "reqd_work_group_size(1, 1, 1)"
+
+
+def shapes(traits: Traits) -> Iterator[dict[str, int]]:
+    """The sizes of work-groups to choose from on a device; the usual one first."""
+    most = 1 << max(1, traits.group).bit_length() - 1
+    yield from ({"group": items} for items in dict.fromkeys(min(most, items) for items in (ITEMS, 128, 256)))
+
+
+def with_groups(parameters: Iterable[dict[str, int]], traits: Traits) -> Iterator[dict[str, int]]:
+    """The same parameters, on other devices than CPUs with each size of work-groups."""
+    for one in parameters:
+        yield from [one] if traits.is_cpu else ({**one, **group} for group in shapes(traits))
 
 
 def grouped(rendered: Rendered, items: int = ITEMS) -> Rendered:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts, unaligned
 from mace_cl.kernels.epilogue import IDENTITY, Epilogue
+from mace_cl.kernels.groups import with_groups
 from mace_cl.kernels.windows import tile_start
 from mace_cl.plan import Parameters, Rendered, Traits
 
@@ -50,6 +51,9 @@ class MatMul:
 
     def space(self, traits: Traits) -> Iterator[dict[str, int]]:
         """All legal parameters: T·R accumulators and R columns' vectors must fit the registers."""
+        return with_groups(self._tiles(traits), traits)
+
+    def _tiles(self, traits: Traits) -> Iterator[dict[str, int]]:
         most = max(1, traits.vector_registers - 4)
         for blocks in (1, 2, 3, 4):
             if blocks * self._width > self.size[2]:

@@ -9,6 +9,7 @@ usual 0, ±1, ±2 (docs/decisions.md).  `WinogradInput` writes (m+2)² matrices 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -105,6 +106,27 @@ def _apply(code: Code, matrix: Matrix, names: list[str], results: list[str]) -> 
         index += 2
 
 
+def _default(traits: Traits) -> dict[str, int]:
+    """A work-item takes a row of tiles; where there are many, ``each`` tile has one."""
+    return {} if traits.is_cpu else {"each": 1}
+
+
+def _place(code: Code, parameters: Parameters) -> None:
+    """Declares the tile's row ``th`` and its ``plane``, a block of channels of an image; ``tw`` if there is no loop."""
+    names = ("tw", "th", "plane") if parameters else ("th", "plane")
+    code.add(f"const int {', '.join(f'{name} = get_global_id({axis})' for axis, name in enumerate(names))};")
+
+
+def _tiles(code: Code, columns: int, parameters: Parameters) -> AbstractContextManager[None]:
+    """The block of one tile."""
+    return nullcontext() if parameters else code.block(f"for (int tw = 0; tw < {columns}; ++tw)")
+
+
+def _grid(tiles: tuple[int, int], planes: int, parameters: Parameters) -> tuple[int, int, int]:
+    rows, columns = tiles
+    return (columns, rows, planes) if parameters else (rows, planes, 1)
+
+
 @dataclass(frozen=True)
 class WinogradInput:
     """x blocked ``[N][C/c][H][W][c]`` to tiles ``[(m+2)²][C/c][N·tiles][c]``; ``tiles`` = (rows, columns)."""
@@ -127,7 +149,7 @@ class WinogradInput:
         return 4 * n * n * self.batch * self.channels * self.tiles[0] * self.tiles[1]
 
     def default(self, traits: Traits) -> dict[str, int]:
-        return {}
+        return _default(traits)
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
         return unpacked(operand, array)
@@ -138,10 +160,10 @@ class WinogradInput:
         total = self.batch * rows * columns
         code = Code()
         with code.block(kernel_head(entry, ["x"], "u")):
-            code.add("const int th = get_global_id(0), plane = get_global_id(1);")
+            _place(code, parameters)
             code.add(f"const int image = plane / {blocks}, cb = plane % {blocks};")
             code.add(f"const int top = th * {self.m} - {self.pads[0]};")
-            with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
+            with _tiles(code, columns, parameters):
                 code.add(f"const int left = tw * {self.m} - {self.pads[1]};")
                 code.add(f"__global const float *restrict xp = x + ((plane * {height} + top) * {width} + left) * {c};")
                 code.add(
@@ -161,7 +183,7 @@ class WinogradInput:
                     _apply(code, matrix, [f"e{row}{k}" for k in range(n)], [f"f{row}{k}" for k in range(n)])
                     for column in range(n):
                         code.add(f"STORE(up + {(row * n + column) * blocks * total * c}, f{row}{column});")
-        return Rendered(prelude(c) + code.text(), (rows, self.batch * blocks, 1))
+        return Rendered(prelude(c) + code.text(), _grid(self.tiles, self.batch * blocks, parameters))
 
 
 @dataclass(frozen=True)
@@ -187,7 +209,7 @@ class WinogradOutput:
         return 2 * n * (n + self.m) * self.batch * self.channels * self.tiles[0] * self.tiles[1]
 
     def default(self, traits: Traits) -> dict[str, int]:
-        return {}
+        return _default(traits)
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
         return pad_to(array.reshape(-1), 0, self.c).astype(np.float32)
@@ -199,11 +221,11 @@ class WinogradOutput:
         code = Code()
         reads = ["v", *(["b"] if self.bias else []), *self.epilogue.names]
         with code.block(kernel_head(entry, reads, "y")):
-            code.add("const int th = get_global_id(0), plane = get_global_id(1);")
+            _place(code, parameters)
             code.add(f"const int image = plane / {blocks}, cb = plane % {blocks};")
             if self.bias:
                 code.add(f"const vec bias = LOAD(b + cb * {c});")
-            with code.block(f"for (int tw = 0; tw < {columns}; ++tw)"):
+            with _tiles(code, columns, parameters):
                 code.add(f"const int tile = (image * {rows} + th) * {columns} + tw;")
                 code.add(f"__global const float *restrict vp = v + (cb * {total} + tile) * {c};")
                 for column in range(n):
@@ -217,7 +239,7 @@ class WinogradOutput:
                 for row in range(m):
                     for column in range(m):
                         self._result(code, row, column)
-        return Rendered(prelude(c) + code.text(), (rows, self.batch * blocks, 1))
+        return Rendered(prelude(c) + code.text(), _grid(self.tiles, self.batch * blocks, parameters))
 
     def _result(self, code: Code, row: int, column: int) -> None:
         c, m, (height, width) = self.c, self.m, self.output

@@ -19,8 +19,8 @@ __all__ = ["FEATURES", "KINDS", "from_manifest", "signature_of", "to_manifest"]
 KINDS = {number: name.removeprefix("KIND_").lower() for name, number in pb.Kind.items()}
 """The names of the kinds of sections that this version knows, by number."""
 
-_HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE = "host", "buckets", "sequences"
-FEATURES = frozenset({FEATURE, _HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE})
+_HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE, _IMAGES_FEATURE = "host", "buckets", "sequences", "images"
+FEATURES = frozenset({FEATURE, _HOST_FEATURE, _BUCKETS_FEATURE, _SEQUENCES_FEATURE, _IMAGES_FEATURE})
 """What a manifest may require of a reader."""
 
 _MAX_PARTS = 1 << 18
@@ -130,7 +130,11 @@ def to_manifest(program: Program, cipher: Cipher | None = None) -> tuple[pb.Mani
 def _features(program: Program, cipher: Cipher | None) -> list[str]:
     hosts = any(target.schedule.hosts for target in program.targets)
     shares = any(target.schedule.shares for target in program.targets)
-    wanted = {FEATURE: cipher, _HOST_FEATURE: hosts, _BUCKETS_FEATURE: program.inputs, _SEQUENCES_FEATURE: shares}
+    images = any(kernel.images for target in program.targets for kernel in target.schedule.kernels)
+    wanted = {
+        FEATURE: cipher, _HOST_FEATURE: hosts, _BUCKETS_FEATURE: program.inputs, _SEQUENCES_FEATURE: shares,
+        _IMAGES_FEATURE: images,
+    }  # fmt: skip
     return [feature for feature, needed in wanted.items() if needed]
 
 
@@ -178,6 +182,7 @@ def _to_schedule(schedule: Schedule, sources: Sequence[int], models: Sequence[in
                 family=kernel.family,
                 source=source,
                 parameters=[pb.Parameter(name=name, value=value) for name, value in kernel.parameters],
+                images=kernel.images,
             )
             for kernel, source in zip(schedule.kernels, sources, strict=True)
         ],
@@ -244,7 +249,7 @@ def _bound(manifest: pb.Manifest) -> None:
         ports += [some for step in schedule.hosts for some in (step.inputs, step.outputs, step.constants)]
         count(*map(len, ports))
         count(*(len(port.shape) for some in ports for port in some))
-        count(*(len(kernel.parameters) for kernel in schedule.kernels))
+        count(*(len(kernel.parameters) + len(kernel.images) for kernel in schedule.kernels))
         count(*(len(x.global_size) + len(x.local_size) + len(x.args) for x in schedule.launches))
 
 
@@ -360,7 +365,13 @@ def _from_schedule(message: pb.Schedule, sources: Sequence[str], models: Sequenc
             inputs=ports(message.inputs),
             outputs=ports(message.outputs),
             kernels=tuple(
-                Kernel(kernel.name, kernel.family, text, tuple((p.name, p.value) for p in kernel.parameters))
+                Kernel(
+                    kernel.name,
+                    kernel.family,
+                    text,
+                    tuple((p.name, p.value) for p in kernel.parameters),
+                    tuple(kernel.images),
+                )
                 for kernel, text in zip(message.kernels, sources, strict=True)
             ),
             launches=tuple(

@@ -221,16 +221,18 @@ class Port(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., slot: _Optional[int] = ..., host: bool = ..., open: bool = ...) -> None: ...
 
 class Kernel(_message.Message):
-    __slots__ = ("name", "family", "source", "parameters")
+    __slots__ = ("name", "family", "source", "parameters", "images")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     name: str
     family: str
     source: int
     parameters: _containers.RepeatedCompositeFieldContainer[Parameter]
-    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., source: _Optional[int] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ...) -> None: ...
+    images: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., source: _Optional[int] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., images: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("name", "value")

@@ -151,7 +151,9 @@ def _build(child: Child, device: Device, schedule: Schedule, kernels: tuple[int,
 def schedule_from_request(request: dict[str, Any]) -> tuple[Schedule, list[int]]:
     """What a worker needs of the schedule: all kernels, a launch of those that it compiles, and their indices."""
     numbers = list(request["numbers"])
-    kernels = tuple(Kernel(one["name"], one["family"], one["source"], ()) for one in request["kernels"])
+    kernels = tuple(
+        Kernel(one["name"], one["family"], one["source"], (), tuple(one["images"])) for one in request["kernels"]
+    )
     launches = tuple(
         Launch(
             number, tuple(one["global_size"]), tuple(one["local_size"]),

@@ -19,9 +19,9 @@ from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, InputError
 from mace_cl.runtime import sequence
 from mace_cl.runtime.host import HostPart
-from mace_cl.schedule import ALIGNMENT, ITEM_BYTES, Launch, Port, Schedule, Size3, Slot
+from mace_cl.schedule import ALIGNMENT, ITEM_BYTES, TEXEL_BYTES, Launch, Port, Schedule, Size3, Slot
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "image_of"]
 
 Enqueue = tuple[Any, Size3, Size3, Size3 | None]
 """A kernel with its arguments, its global and local size, and where its global ids begin if not at 0."""
@@ -73,6 +73,7 @@ class Executor:
                 place = flags.USE_HOST_PTR if _usable_in_place(device, constants) else flags.COPY_HOST_PTR
                 self._constants = cl.Buffer(context, flags.READ_ONLY | place, hostbuf=constants)
             self._parts: dict[Slot, Any] = {}
+            self._images: dict[Slot, Any] = {}
             self._inputs = {port.name: port for port in schedule.inputs}
             self._outputs = {port.name: port for port in schedule.outputs}
             self._hosts: dict[int, list[HostPart]] = {}
@@ -176,8 +177,21 @@ class Executor:
             raise BuildError(f"{self.device.name}: the binary holds no kernel {name}: {error}") from error
         if taken != len(launch.args):
             raise BuildError(f"{self.device.name}: kernel {name} takes {taken} arguments, not {len(launch.args)}")
-        kernel.set_args(*(self.part(slot) for slot in launch.args))
+        images = self.schedule.kernels[launch.kernel].images
+        kernel.set_args(*(self._image(one) if at in images else self.part(one) for at, one in enumerate(launch.args)))
         return kernel
+
+    def _image(self, slot: Slot) -> Any:
+        """The slot as an image of four floats a place, kept as its buffer is."""
+        if slot not in self._images:
+            texels = slot.size // TEXEL_BYTES
+            if texels > self.device.image_texels:
+                raise DeviceError(
+                    f"{self.device.name}: an image of {texels} texels is wanted, but it has {self.device.image_texels} "
+                    "at most; compile the model on this device"
+                )
+            self._images[slot] = image_of(self.context, self.part(slot))
+        return self._images[slot]
 
     def part(self, slot: Slot) -> Any:
         """The buffer for a slot; parts are kept, as OpenCL does not keep a kernel's arguments alive."""
@@ -378,9 +392,10 @@ class Executor:
             self._enqueues, self._shared = None, ()
             self._hosts.clear()
             self._values.clear()
-            for part in self._parts.values():
-                part.release()
-            self._parts.clear()
+            for kept in (self._images, self._parts):
+                for part in kept.values():
+                    part.release()
+                kept.clear()
             for buffer in (self._arena, self._constants):
                 if buffer is not None:
                     buffer.release()
@@ -394,6 +409,16 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def image_of(context: Any, buffer: Any) -> Any:
+    """The same bytes as an image of four floats a place."""
+    import pyopencl as cl
+
+    kind = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+    return cl.create_image(
+        context, cl.mem_flags.READ_ONLY, kind, shape=(buffer.size // TEXEL_BYTES,), buffer=buffer
+    )  # fmt: skip
 
 
 def _slices(one: Enqueue, pieces: float) -> Iterator[Enqueue]:

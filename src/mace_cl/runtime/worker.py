@@ -24,7 +24,7 @@ from mace_cl.program.program import Unit
 from mace_cl.runtime import sequence
 from mace_cl.runtime.build import build_source, entry, load_units
 from mace_cl.runtime.compile import schedule_from_request
-from mace_cl.runtime.executor import Executor
+from mace_cl.runtime.executor import Executor, image_of
 from mace_cl.runtime.golden import compare, expected, golden_inputs, quantises, sample, tolerance
 from mace_cl.schedule import Launch, Port, Schedule
 
@@ -70,7 +70,8 @@ def complete_binary(
             buffers = [cl.Buffer(context, cl.mem_flags.READ_WRITE, slot.size) for slot in launch.args]
             for buffer in buffers:
                 cl.enqueue_fill_buffer(queue, buffer, np.zeros(1, np.uint8), 0, buffer.size)
-            kernel.set_args(*buffers)
+            images = schedule.kernels[index].images
+            kernel.set_args(*(image_of(context, one) if at in images else one for at, one in enumerate(buffers)))
             cl.enqueue_nd_range_kernel(queue, kernel, launch.global_size, launch.local_size)
             queue.finish()
             if compiled is not None:

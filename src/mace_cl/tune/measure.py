@@ -290,7 +290,9 @@ def _schedule(said: Mapping[str, Any]) -> Schedule:
     def ports(of: Sequence[Mapping[str, Any]]) -> tuple[Port, ...]:
         return tuple(Port(one["name"], one["dtype"], tuple(one["shape"]), slot(one["slot"])) for one in of)
 
-    kernels = tuple(Kernel(one["name"], one["family"], one["source"], ()) for one in said["kernels"])
+    kernels = tuple(
+        Kernel(one["name"], one["family"], one["source"], (), tuple(one["images"])) for one in said["kernels"]
+    )
     launches = tuple(
         Launch(
             one["kernel"], tuple(one["global_size"]), tuple(one["local_size"]), tuple(map(slot, one["args"])),

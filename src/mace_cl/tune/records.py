@@ -26,7 +26,7 @@ __all__ = [
 
 logger = logging.getLogger("mace_cl")
 
-FORMAT = 1
+FORMAT = 2
 RUNGS = ("device", "architecture", "vendor", "default")
 """Where parameters come from, the best first; ``default`` is the kernel's rule."""
 

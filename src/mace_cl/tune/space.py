@@ -50,10 +50,12 @@ class Convolution:
 
 Space = Tunable | Convolution
 
+_CONV2D = ("kernels/conv2d.py", "kernels/conv2d_tiles.py", "kernels/conv2d_groups.py")
+
 FAMILIES: Mapping[str, tuple[type, tuple[str, ...]]] = MappingProxyType(
     {
-        "convolution": (Convolution, ("lower/winograd.py", "kernels/winograd.py", "kernels/conv2d.py")),
-        "conv2d": (Conv2D, ("kernels/conv2d.py",)),
+        "convolution": (Convolution, ("lower/winograd.py", "kernels/winograd.py", *_CONV2D)),
+        "conv2d": (Conv2D, _CONV2D),
         "depthwise": (DepthwiseConv2D, ("kernels/depthwise.py",)),
         "matmul": (MatMul, ("kernels/matmul.py",)),
     }
