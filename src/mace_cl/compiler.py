@@ -207,7 +207,7 @@ def prepare(
     )
     with _blamed_on_the_model():
         report("planning kernels and memory", 2, 3)
-        chosen = halve(with_algorithms(found, choices.algorithm))
+        chosen = halve(with_algorithms(found, choices.algorithm, choices.traits.is_cpu))
         schedule, constants = bind(chosen, choices.traits, choices.parameters, shares_for(device))
         for step in schedule.hosts:
             HostPart(step, constants)

@@ -87,6 +87,38 @@ def test_winograd(device: Device, context: Any, one: Case, m: int) -> None:
     check(executor, one, 5e-5)
 
 
+@pytest.mark.parametrize(
+    "after", ["y = Relu(c)", "a = Add(c, x) y = Relu(a)", "g = GlobalAveragePool(x) y = Mul(c, g)"]
+)
+def test_winograd_a_few_images_at_a_time(
+    device: Device, context: Any, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:  # fmt: skip
+    one = winograd_case("batch", (6, 64, 8, 8), 64, after=after)
+    whole = start_with(device, context, model_of(one), block=block_for(device), algorithm=lambda problem: 4)
+    monkeypatch.setattr("mace_cl.lower.winograd._TOGETHER", 3 * 4 * 36 * 128 * 4)  # three images of four tiles
+    parts = start_with(device, context, model_of(one), block=block_for(device), algorithm=lambda problem: 4)
+    families = [parts.schedule.kernels[launch.kernel].family for launch in parts.schedule.launches]
+    assert families.count("winograd_input") == families.count("winograd_output") == 2
+    assert len(parts.schedule.launches) == len(whole.schedule.launches) + 3
+    with whole:
+        wanted = whole.run(one.inputs)["y"]
+    with parts:
+        got = parts.run(one.inputs)["y"]
+    assert difference(got, wanted) <= 1e-6
+    assert difference(got, one.expected["y"]) <= 5e-5
+
+
+def test_winograd_keeps_a_batch_whole_that_no_view_can_part(
+    device: Device, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mace_cl.lower.winograd._TOGETHER", 1)
+    one = winograd_case("odd_batch", (3, 16, 5, 5), 16)
+    executor = start_with(device, context, model_of(one), block=block_for(device), algorithm=lambda problem: 2)
+    families = [kernel.family for kernel in executor.schedule.kernels]
+    assert families.count("winograd_input") == 1
+    check(executor, one, 5e-5)
+
+
 def test_winograd_is_chosen_only_where_it_can_be() -> None:
     for channels, window in (
         ((17, 16), Window((64, 64), (64, 64), (3, 3), pads=(1, 1))),
@@ -98,3 +130,5 @@ def test_winograd_is_chosen_only_where_it_can_be() -> None:
     ):
         assert estimated(Conv2D(16, 1, channels, window)) == 0
     assert estimated(Conv2D(16, 1, (64, 64), Window((56, 56), (56, 56), (3, 3), pads=(1, 1)))) == 4
+    large = Window((512, 512), (512, 512), (3, 3), pads=(1, 1))  # what it writes between leaves the caches
+    assert [estimated(Conv2D(16, 1, (channels, 32), large)) for channels in (16, 32)] == [0, 4]

@@ -209,7 +209,7 @@ class _Tuning:
             self._phase(
                 (call, Convolution(call.problem)) for call in _kernels(self._plan) if isinstance(call.problem, Conv2D)
             )
-        plan = with_algorithms(self._plan, self._choices.algorithm)
+        plan = with_algorithms(self._plan, self._choices.algorithm, self._choices.traits.is_cpu)
         self._before = self._saved
         self._phase((call, call.problem) for call in _kernels(plan) if is_tunable(call.problem))
         return Summary(
@@ -400,7 +400,7 @@ class _Tuning:
             algorithm: Algorithm = lambda problem: chosen["winograd"]  # noqa: E731
         else:
             choose, algorithm = (lambda problem, traits: chosen), direct
-        schedule, constants = bind(with_algorithms(plan, algorithm), choices.traits, choose)
+        schedule, constants = bind(with_algorithms(plan, algorithm, choices.traits.is_cpu), choices.traits, choose)
         return Candidate(task.name(parameters), schedule, constants)
 
     def _record(
