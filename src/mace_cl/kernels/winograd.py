@@ -111,6 +111,11 @@ def _default(traits: Traits) -> dict[str, int]:
     return {} if traits.is_cpu else {"each": 1}
 
 
+def _row(plane: str, pixels: int, height: int, width: int, row: str) -> str:
+    """The first pixel of a row, in a plane of so many pixels, or of ``height`` rows."""
+    return f"{plane} * {pixels} + ({row}) * {width}" if pixels else f"({plane} * {height} + {row}) * {width}"
+
+
 def _place(code: Code, parameters: Parameters) -> None:
     """Declares the tile's row ``th`` and its ``plane``, a block of channels of an image; ``tw`` if there is no loop."""
     names = ("tw", "th", "plane") if parameters else ("th", "plane")
@@ -129,7 +134,10 @@ def _grid(tiles: tuple[int, int], planes: int, parameters: Parameters) -> tuple[
 
 @dataclass(frozen=True)
 class WinogradInput:
-    """x blocked ``[N][C/c][H][W][c]`` to tiles ``[(m+2)²][C/c][N·tiles][c]``; ``tiles`` = (rows, columns)."""
+    """x blocked ``[N][C/c][H][W][c]`` to tiles ``[(m+2)²][C/c][N·tiles][c]``; ``tiles`` = (rows, columns).
+
+    With ``plane`` > 0, x is ``input`` rows and columns of a larger image, in which a plane has so many pixels.
+    """
 
     c: int
     m: int
@@ -138,6 +146,7 @@ class WinogradInput:
     input: tuple[int, int]
     tiles: tuple[int, int]
     pads: tuple[int, int]
+    plane: int = 0
 
     @property
     def family(self) -> str:
@@ -165,7 +174,8 @@ class WinogradInput:
             code.add(f"const int top = th * {self.m} - {self.pads[0]};")
             with _tiles(code, columns, parameters):
                 code.add(f"const int left = tw * {self.m} - {self.pads[1]};")
-                code.add(f"__global const float *restrict xp = x + ((plane * {height} + top) * {width} + left) * {c};")
+                pixel = f"{_row('plane', self.plane, height, width, 'top')} + left"
+                code.add(f"__global const float *restrict xp = x + ({pixel}) * {c};")
                 code.add(
                     f"__global float *restrict up = u + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};"
                 )
@@ -188,7 +198,10 @@ class WinogradInput:
 
 @dataclass(frozen=True)
 class WinogradOutput:
-    """Tiles ``[(m+2)²][C/c][N·tiles][c]`` to the blocked result; operands tiles, bias if ``bias``, the epilogue's."""
+    """Tiles ``[(m+2)²][C/c][N·tiles][c]`` to the blocked result; operands tiles, bias if ``bias``, the epilogue's.
+
+    ``plane`` is as for `WinogradInput`.
+    """
 
     c: int
     m: int
@@ -198,6 +211,7 @@ class WinogradOutput:
     tiles: tuple[int, int]
     bias: bool = True
     epilogue: Epilogue = IDENTITY
+    plane: int = 0
 
     @property
     def family(self) -> str:
@@ -235,7 +249,8 @@ class WinogradOutput:
                     for row in range(m):
                         names = [f"d{k}{column}" for k in range(n)]
                         code.add(f"const vec e{row}{column} = {_combine(_TRANSFORMS[m].output[row], names)};")
-                code.add(f"const int first = ((plane * {height} + th * {m}) * {width} + tw * {m}) * {c};")
+                pixel = f"{_row('plane', self.plane, height, width, f'th * {m}')} + tw * {m}"
+                code.add(f"const int first = ({pixel}) * {c};")
                 for row in range(m):
                     for column in range(m):
                         self._result(code, row, column)

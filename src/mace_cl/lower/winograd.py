@@ -37,8 +37,15 @@ _SHARED = 32
 """How many times the near cache the shared one is taken to be: drivers tell the size of the one or of the other."""
 
 
-_TOGETHER = 4 << 20
-"""Bytes of transformed values that images of a batch may make together; more leave the caches before they are read."""
+_TOGETHER = 8 << 20
+"""Bytes of transformed values that some images of a batch, or rows of an image, make before they are read."""
+
+
+_FEW_WEIGHTS = 1 << 20
+"""Bytes of transformed weights that may be read for each band of rows."""
+
+_TILES = 56
+"""Tiles that a band must have: the product takes up to 14 at a time, on several cores."""
 
 
 def possible(problem: Conv2D) -> tuple[int, ...]:
@@ -60,7 +67,7 @@ def estimated(problem: Conv2D, near_cache: int = 1 << 20) -> int:
     The estimate counts vector multiply-adds: 9 per pixel and pair of channels directly, (m+2)² per tile
     with the transforms on top; and on both sides the weights, which come from far each time: from main
     memory if those of one layer exceed the ``near_cache``, as those of its whole network then are many.
-    Transformed values of large images leave the caches, too.
+    Transformed values of large images leave the caches, too, unless few weights allow it to go band by band.
     """
     if possible(problem) == (0,):
         return 0
@@ -73,7 +80,8 @@ def estimated(problem: Conv2D, near_cache: int = 1 << 20) -> int:
         # few tiles leave the product's registers empty
         product = tiles * points * pairs * (1 + 4 / tiles)
         values = tiles * points * (sum(channels) // c)
-        size = values * c * _FLOAT
+        few = points * channels[0] * channels[1] * _FLOAT <= _FEW_WEIGHTS
+        size = min(values * c * _FLOAT, _TOGETHER) if few else values * c * _FLOAT
         value = _VALUE_COST[(size > 2 * near_cache) + (size > _SHARED * near_cache)]
         cost = product + tiles * transform * (sum(channels) // c) + points * pairs * weight + values * value
         if cost < least:
@@ -103,23 +111,42 @@ def with_algorithms(plan: Plan, algorithm: Algorithm, in_parts: bool = True) -> 
     def winograd(call: KernelCall, problem: Conv2D, m: int) -> Iterator[KernelCall]:
         parts = _parts(call, problem, m, plan.layout.view_alignment) if in_parts else [(call, problem)]
         for one, part in parts:
-            yield from whole(one, part, m)
+            bands = _bands(one, part, m, plan.layout.view_alignment) if in_parts else ()
+            for band in bands or [(0, ceil_div(part.window.output[0], m))]:
+                yield from transformed_call(one, part, m, band, bool(bands))
 
-    def whole(call: KernelCall, problem: Conv2D, m: int) -> Iterator[KernelCall]:
+    def transformed_call(
+        call: KernelCall, problem: Conv2D, m: int, band: tuple[int, int], cut: bool
+    ) -> Iterator[KernelCall]:  # fmt: skip
+        """The rows of tiles of a ``band``, which is ``cut`` out of an image or all of it."""
         c, batch, (channels, outputs), window = problem.c, problem.batch, problem.channels, problem.window
-        tiles = (ceil_div(window.output[0], m), ceil_div(window.output[1], m))
-        points, total = (m + 2) ** 2, batch * tiles[0] * tiles[1]
+        (height, width), (bottom, right), (top, left) = window.input, window.output, window.pads
+        begin, end = max(0, band[0] * m - top), min(height, band[1] * m + 2 - top)
+        first, last = band[0] * m, min(bottom, band[1] * m)
+        tiles, points = (band[1] - band[0], ceil_div(right, m)), (m + 2) ** 2
+        total = batch * tiles[0] * tiles[1]
         source, constant, *rest = call.operands
         assert isinstance(constant, Constant)
+        assert isinstance(source, Region)
         moved = scratch(f"{call.node}.tiles", points * total * channels)
-        first = WinogradInput(c, m, batch, channels, window.input, tiles, window.pads)
-        yield KernelCall(first, (source,), moved, call.node)
+        pads = (begin - (band[0] * m - top), left)
+        before = WinogradInput(
+            c, m, batch, channels, (end - begin, width), tiles, pads, height * width if cut else 0
+        )  # fmt: skip
+        yield KernelCall(before, (_from(source, begin * width * c),), moved, call.node)
         product = scratch(f"{call.node}.products", points * total * outputs)
         row = Window((1, total), (1, total), (1, 1))
         matrices = Conv2D(c, 1, (points * channels, points * outputs), row, points, bias=False)
         yield KernelCall(matrices, (moved, transformed(constant, m)), product, call.node)
-        last = WinogradOutput(c, m, batch, outputs, window.output, tiles, problem.bias, problem.epilogue)
-        yield KernelCall(last, (product, *rest), call.result, call.node)
+        after = WinogradOutput(
+            c, m, batch, outputs, (last - first, right), tiles, problem.bias, problem.epilogue,
+            bottom * right if cut else 0,
+        )  # fmt: skip
+        skipped = first * right * c
+        operands = [
+            _from(one, skipped) if kind == "full" else one for one, kind in zip(rest, _kinds(problem), strict=True)
+        ]
+        yield KernelCall(after, (product, *operands), _from(call.result, skipped), call.node)
 
     for call in plan.calls:
         problem = call.problem if isinstance(call, KernelCall) else None
@@ -153,3 +180,36 @@ def _parts(call: KernelCall, problem: Conv2D, m: int, alignment: int) -> Iterato
     for number in range(count):
         operands = tuple(cut(one, number) if isinstance(one, Region) else one for one in call.operands)
         yield replace(call, problem=part, operands=operands, result=cut(call.result, number)), part
+
+
+def _kinds(problem: Conv2D) -> tuple[str, ...]:
+    """What the operands after the weights are."""
+    return (*(["bias"] if problem.bias else []), *problem.epilogue.kinds)
+
+
+def _from(view: Region | Constant, floats: int) -> Region:
+    """The rest of a view after so many floats."""
+    assert isinstance(view, Region)
+    return Region(view.buffer, view.offset + floats * _FLOAT, view.size - floats * _FLOAT)
+
+
+def _bands(call: KernelCall, problem: Conv2D, m: int, alignment: int) -> list[tuple[int, int]]:
+    """Ranges of rows of tiles that make `_TOGETHER` bytes each, or none: the image is small, or can't be cut so.
+
+    Each band reads the weights anew, so they must be few.
+    """
+    c, channels, window = problem.c, problem.channels, problem.window
+    rows, columns, points = ceil_div(window.output[0], m), ceil_div(window.output[1], m), (m + 2) ** 2
+    row = columns * points * sum(channels) * _FLOAT
+    if problem.batch > 1 or rows * row <= _TOGETHER or points * channels[0] * channels[1] * _FLOAT > _FEW_WEIGHTS:
+        return []
+    sizes = [one for one in range(1, rows) if rows % one == 0 and one * row <= _TOGETHER and one * columns >= _TILES]
+    if not sizes:
+        return []
+    bands = [(begin, begin + sizes[-1]) for begin in range(0, rows, sizes[-1])]
+    full = [one for one, kind in zip(call.operands[2:], _kinds(problem), strict=True) if kind == "full"]
+    starts = [max(0, begin * m - window.pads[0]) * window.input[1] for begin, _ in bands]
+    starts += [begin * m * window.output[1] for begin, _ in bands]
+    # half as long where values come to lie as halves
+    even = all(start * c * _FLOAT % (2 * alignment) == 0 for start in starts)
+    return bands if even and all(isinstance(one, Region) for one in full) else []
