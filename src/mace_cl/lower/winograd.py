@@ -29,17 +29,14 @@ _TRANSFORM_COST = {2: 250, 4: 400}
 _WEIGHT_COST = (6, 20)
 """Vector operations in the time in which one vector of weights comes from a shared cache, or from main memory."""
 
-
 _VALUE_COST = (0, 10, 20)
 """The same for a vector of transformed values, written by one kernel and read by another: near, shared, main memory."""
 
 _SHARED = 32
 """How many times the near cache the shared one is taken to be: drivers tell the size of the one or of the other."""
 
-
 _TOGETHER = 8 << 20
 """Bytes of transformed values that some images of a batch, or rows of an image, make before they are read."""
-
 
 _FEW_WEIGHTS = 1 << 20
 """Bytes of transformed weights that may be read for each band of rows."""
@@ -80,8 +77,7 @@ def estimated(problem: Conv2D, near_cache: int = 1 << 20) -> int:
         # few tiles leave the product's registers empty
         product = tiles * points * pairs * (1 + 4 / tiles)
         values = tiles * points * (sum(channels) // c)
-        few = points * channels[0] * channels[1] * _FLOAT <= _FEW_WEIGHTS
-        size = min(values * c * _FLOAT, _TOGETHER) if few else values * c * _FLOAT
+        size = values * c * _FLOAT * _rows_together(problem, m) // ceil_div(height, m)
         value = _VALUE_COST[(size > 2 * near_cache) + (size > _SHARED * near_cache)]
         cost = product + tiles * transform * (sum(channels) // c) + points * pairs * weight + values * value
         if cost < least:
@@ -127,13 +123,13 @@ def with_algorithms(plan: Plan, algorithm: Algorithm, in_parts: bool = True) -> 
         total = batch * tiles[0] * tiles[1]
         source, constant, *rest = call.operands
         assert isinstance(constant, Constant)
-        assert isinstance(source, Region)
         moved = scratch(f"{call.node}.tiles", points * total * channels)
         pads = (begin - (band[0] * m - top), left)
         before = WinogradInput(
             c, m, batch, channels, (end - begin, width), tiles, pads, height * width if cut else 0
         )  # fmt: skip
-        yield KernelCall(before, (_from(source, begin * width * c),), moved, call.node)
+        source = _from(source, begin * width * c) if isinstance(source, Region) else source
+        yield KernelCall(before, (source,), moved, call.node)
         product = scratch(f"{call.node}.products", points * total * outputs)
         row = Window((1, total), (1, total), (1, 1))
         matrices = Conv2D(c, 1, (points * channels, points * outputs), row, points, bias=False)
@@ -144,7 +140,8 @@ def with_algorithms(plan: Plan, algorithm: Algorithm, in_parts: bool = True) -> 
         )  # fmt: skip
         skipped = first * right * c
         operands = [
-            _from(one, skipped) if kind == "full" else one for one, kind in zip(rest, _kinds(problem), strict=True)
+            _from(one, skipped) if kind == "full" and isinstance(one, Region) else one
+            for one, kind in zip(rest, _kinds(problem), strict=True)
         ]
         yield KernelCall(after, (product, *operands), _from(call.result, skipped), call.node)
 
@@ -160,6 +157,20 @@ def with_algorithms(plan: Plan, algorithm: Algorithm, in_parts: bool = True) -> 
     return replace(plan, buffers=tuple(buffers), calls=tuple(calls))
 
 
+def _rows_together(problem: Conv2D, m: int) -> int:
+    """How many rows of tiles make at most `_TOGETHER` bytes and divide all; all rows where that can't be.
+
+    Each band reads the weights anew, so they must be few.
+    """
+    channels, window = problem.channels, problem.window
+    rows, columns, points = ceil_div(window.output[0], m), ceil_div(window.output[1], m), (m + 2) ** 2
+    row = columns * points * sum(channels) * _FLOAT
+    if problem.batch > 1 or rows * row <= _TOGETHER or points * channels[0] * channels[1] * _FLOAT > _FEW_WEIGHTS:
+        return rows
+    sizes = [one for one in range(1, rows) if rows % one == 0 and one * row <= _TOGETHER and one * columns >= _TILES]
+    return max(sizes, default=rows)
+
+
 def _parts(call: KernelCall, problem: Conv2D, m: int, alignment: int) -> Iterator[tuple[KernelCall, Conv2D]]:
     """The call for as many images at a time as make `_TOGETHER` bytes, where views can be cut so."""
     tiles = ceil_div(problem.window.output[0], m) * ceil_div(problem.window.output[1], m)
@@ -167,19 +178,21 @@ def _parts(call: KernelCall, problem: Conv2D, m: int, alignment: int) -> Iterato
     sizes = [one for one in range(1, problem.batch + 1) if problem.batch % one == 0]
     images = max(one for one in sizes if one == 1 or one * image <= _TOGETHER)
     count = problem.batch // images
-    views = [one for one in (*call.operands, call.result) if isinstance(one, Region)]
+    own = [True, False, *(kind in ("full", "gate") for kind in _kinds(problem)), True]
+    views = [one for one, cut in zip((*call.operands, call.result), own, strict=True) if cut]
     # half as long where values come to lie as halves
-    if count == 1 or any(one.size // count % (2 * alignment) for one in views):
+    if count == 1 or not all(isinstance(one, Region) and one.size // count % (2 * alignment) == 0 for one in views):
         yield call, problem
         return
 
-    def cut(region: Region, number: int) -> Region:
+    def part(region: Region | Constant, number: int) -> Region:
+        assert isinstance(region, Region)
         return Region(region.buffer, region.offset + number * (region.size // count), region.size // count)
 
-    part = replace(problem, batch=images)
+    fewer = replace(problem, batch=images)
     for number in range(count):
-        operands = tuple(cut(one, number) if isinstance(one, Region) else one for one in call.operands)
-        yield replace(call, problem=part, operands=operands, result=cut(call.result, number)), part
+        operands = tuple(part(one, number) if cut else one for one, cut in zip(call.operands, own[:-1], strict=True))
+        yield replace(call, problem=fewer, operands=operands, result=part(call.result, number)), fewer
 
 
 def _kinds(problem: Conv2D) -> tuple[str, ...]:
@@ -187,29 +200,20 @@ def _kinds(problem: Conv2D) -> tuple[str, ...]:
     return (*(["bias"] if problem.bias else []), *problem.epilogue.kinds)
 
 
-def _from(view: Region | Constant, floats: int) -> Region:
+def _from(view: Region, floats: int) -> Region:
     """The rest of a view after so many floats."""
-    assert isinstance(view, Region)
     return Region(view.buffer, view.offset + floats * _FLOAT, view.size - floats * _FLOAT)
 
 
 def _bands(call: KernelCall, problem: Conv2D, m: int, alignment: int) -> list[tuple[int, int]]:
-    """Ranges of rows of tiles that make `_TOGETHER` bytes each, or none: the image is small, or can't be cut so.
-
-    Each band reads the weights anew, so they must be few.
-    """
-    c, channels, window = problem.c, problem.channels, problem.window
-    rows, columns, points = ceil_div(window.output[0], m), ceil_div(window.output[1], m), (m + 2) ** 2
-    row = columns * points * sum(channels) * _FLOAT
-    if problem.batch > 1 or rows * row <= _TOGETHER or points * channels[0] * channels[1] * _FLOAT > _FEW_WEIGHTS:
-        return []
-    sizes = [one for one in range(1, rows) if rows % one == 0 and one * row <= _TOGETHER and one * columns >= _TILES]
-    if not sizes:
-        return []
-    bands = [(begin, begin + sizes[-1]) for begin in range(0, rows, sizes[-1])]
-    full = [one for one, kind in zip(call.operands[2:], _kinds(problem), strict=True) if kind == "full"]
+    """Ranges of rows of tiles that make `_TOGETHER` bytes each, or none: the image is small, or can't be cut so."""
+    window, rows, size = problem.window, ceil_div(problem.window.output[0], m), _rows_together(problem, m)
+    bands = [(begin, begin + size) for begin in range(0, rows, size)]
     starts = [max(0, begin * m - window.pads[0]) * window.input[1] for begin, _ in bands]
     starts += [begin * m * window.output[1] for begin, _ in bands]
     # half as long where values come to lie as halves
-    even = all(start * c * _FLOAT % (2 * alignment) == 0 for start in starts)
-    return bands if even and all(isinstance(one, Region) for one in full) else []
+    even = all(start * problem.c * _FLOAT % (2 * alignment) == 0 for start in starts)
+    full = [one for one, kind in zip(call.operands[2:], _kinds(problem), strict=True) if kind == "full"]
+    return (
+        bands if len(bands) > 1 and even and all(isinstance(one, Region) for one in (call.operands[0], *full)) else []
+    )
