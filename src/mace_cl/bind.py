@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mace_cl.lower import ITEMS, assign, grouped, pack, render
+from mace_cl.lower import assign, grouped, pack, render, usual
 from mace_cl.plan import Constant, HostCall, KernelCall, Plan, PlanPort, Problem, Region, Rendered, Traits
 from mace_cl.schedule import ALIGNMENT, HostStep, Kernel, Launch, Port, Schedule, Slot
 
@@ -94,7 +94,7 @@ def bind(plan: Plan, traits: Traits, choose: Choose = by_rule, shares: int = 0) 
                 parameters = {name: value for name, value in parameters.items() if name != "image"}
             name = f"{call.problem.family}_{len(kernels)}"
             rendered = render(call, name, parameters)
-            rendered = rendered if traits.is_cpu else grouped(rendered, parameters.get("group", ITEMS))
+            rendered = rendered if traits.is_cpu else grouped(rendered, parameters.get("group", usual(traits)))
             kernel = Kernel(name, call.problem.family, rendered.source, tuple(parameters.items()), rendered.images)
             kernels[key] = (len(kernels), kernel, rendered, parameters)
         index, _, rendered, parameters = kernels[key]

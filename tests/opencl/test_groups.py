@@ -15,7 +15,7 @@ from conformance.test_ops import FAMILIES
 from mace_cl.device import Device
 from mace_cl.errors import DeviceError
 from mace_cl.kernels.conv2d import Conv2D
-from mace_cl.kernels.groups import grouped, shapes
+from mace_cl.kernels.groups import grouped, shapes, usual
 from mace_cl.kernels.windows import Window
 from mace_cl.lower import direct
 from mace_cl.plan import Problem, Rendered, Traits
@@ -149,6 +149,7 @@ def test_a_kernel_with_groups_of_its_own_stays() -> None:
 
 @pytest.mark.parametrize(("most", "sizes"), [(1024, [64, 128, 256]), (128, [64, 128]), (48, [32]), (1, [1])])
 def test_sizes_of_groups_fit_the_device(most: int, sizes: list[int]) -> None:
+    assert usual(replace(GPU, group=most)) == sizes[0]
     assert [one["group"] for one in shapes(replace(GPU, group=most))] == sizes
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from mace_cl.kernels.base import ceil_div
 from mace_cl.plan import Rendered, Traits
 
-__all__ = ["ITEMS", "grouped", "shapes", "with_groups"]
+__all__ = ["ITEMS", "grouped", "shapes", "usual", "with_groups"]
 
 ITEMS = 64
 """Work-items of a group: two warps of NVIDIA's, one wave of AMD's and of Adreno's, four of Mali's."""
@@ -24,6 +24,11 @@ def shapes(traits: Traits) -> Iterator[dict[str, int]]:
     """The sizes of work-groups to choose from on a device; the usual one first."""
     most = 1 << max(1, traits.group).bit_length() - 1
     yield from ({"group": items} for items in dict.fromkeys(min(most, items) for items in (ITEMS, 128, 256)))
+
+
+def usual(traits: Traits) -> int:
+    """Work-items of a group where nothing is chosen: `ITEMS`, or as many as the device allows."""
+    return next(shapes(traits))["group"]
 
 
 def with_groups(parameters: Iterable[dict[str, int]], traits: Traits) -> Iterator[dict[str, int]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from mace_cl.kernels.groups import ITEMS, grouped
+from mace_cl.kernels.groups import grouped, usual
 from mace_cl.lower.halves import halve, pack, render
 from mace_cl.lower.lower import lower
 from mace_cl.lower.memory import Arena, assign
 from mace_cl.lower.winograd import Algorithm, direct, estimated, with_algorithms
 
 __all__ = [
-    "ITEMS",
     "Algorithm",
     "Arena",
     "assign",
@@ -20,5 +19,6 @@ __all__ = [
     "lower",
     "pack",
     "render",
+    "usual",
     "with_algorithms",
 ]
