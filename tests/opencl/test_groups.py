@@ -14,6 +14,7 @@ from conformance.test_fusion import CASES as FUSION
 from conformance.test_ops import FAMILIES
 from mace_cl.device import Device
 from mace_cl.errors import DeviceError
+from mace_cl.kernels.base import ALONE
 from mace_cl.kernels.conv2d import Conv2D
 from mace_cl.kernels.groups import grouped, shapes, usual
 from mace_cl.kernels.windows import Window
@@ -135,7 +136,7 @@ def test_weights_as_images(device: Device, context: Any, one: Case, local: int) 
     ],
 )
 def test_shape_of_a_group(grid: tuple[int, int, int], local: tuple[int, int, int], total: tuple[int, int, int]) -> None:
-    source = "__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\nvoid k(__global float *y) {\n  y[0] = 1;\n}\n"
+    source = f"__kernel __attribute__(({ALONE}))\nvoid k(__global float *y) {{\n  y[0] = 1;\n}}\n"
     made = grouped(Rendered(source, grid))
     assert (made.local_size, made.global_size) == (local, total)
     assert f"reqd_work_group_size({local[0]}, {local[1]}, {local[2]})" in made.source

@@ -54,9 +54,9 @@ def in_groups(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
         if blocks > part:
             take_total(code, names)
         with code.block(f"if (group < {rows})"):
-            finish(code, problem, r, t, width)
+            finish(code, problem, entry, (r, t), width)
     grid = (ceil_div(width, pixels) * across, ceil_div(rows, high) * high, problem.batch * problem.groups)
-    return Rendered(prelude(c) + code.text(), grid, (across, high, 1), images)
+    return Rendered(prelude(c) + problem.epilogue.function(entry) + code.text(), grid, (across, high, 1), images)
 
 
 def _multiply_lane(code: Code, names: list[list[str]], at: str, lane: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts
 from mace_cl.kernels.epilogue import masked
 from mace_cl.kernels.views import View, view
-from mace_cl.kernels.windows import TileClass, Window, tile_classes, tile_start
+from mace_cl.kernels.windows import TileClass, Window, alternatives, tile_classes, tile_start
 from mace_cl.plan import Parameters, Rendered
 
 if TYPE_CHECKING:
@@ -63,14 +63,18 @@ def in_registers(problem: Conv2D, entry: str, parameters: Parameters) -> Rendere
         code.add(f"const int first = group * {parameters['blocks']};")
         code.add(f"const int ow = {tile_start(width, tile)};")
         code.add(*window.row_bounds())
-        classes = tile_classes(window, tile)
-        for number, one in enumerate(classes):
-            condition = "" if number == len(classes) - 1 else one.condition()
-            with code.block(" ".join(filter(None, ("else" if number else "", condition)))):
-                _tile(code, problem, entry, (parameters["blocks"], tile), weights, one)
+        names = sum_names(parameters["blocks"], tile)
+        zeros(code, "a", names)
+        if problem.gather:
+            _accumulate_gathered(code, problem, entry, names, weights)
+        else:
+            for condition, one in alternatives(tile_classes(window, tile)):
+                with code.block(condition) if condition else nullcontext():
+                    _accumulate(code, problem, names, weights, one)
+        finish(code, problem, entry, (parameters["blocks"], tile))
     groups = problem.groups * ceil_div(problem.blocks, parameters["blocks"])
     size = (groups, problem.batch * height, len(tile_starts(width, tile)))
-    head = prelude(problem.c) + (_offsets(problem, entry) if problem.gather else "")
+    head = prelude(problem.c) + (_offsets(problem, entry) if problem.gather else "") + problem.epilogue.function(entry)
     return Rendered(head + code.text(), (size[axes[0]], size[axes[1]], size[axes[2]]), images=images)
 
 
@@ -80,18 +84,6 @@ def _offsets(problem: Conv2D, entry: str) -> str:
     channels = [problem.gather[index][1] for index in problem.channel_order]
     offsets = ", ".join(str(channel // c * pixels * c + channel % c) for channel in channels)
     return f"__constant int {entry}_offset[] = {{{offsets}}};\n"
-
-
-def _tile(
-    code: Code, problem: Conv2D, entry: str, size: tuple[int, int], weights: Weights, one: TileClass
-) -> None:  # fmt: skip
-    names = sum_names(*size)
-    zeros(code, "a", names)
-    if problem.gather:
-        _accumulate_gathered(code, problem, entry, size, weights)
-    else:
-        _accumulate(code, problem, names, weights, one)
-    finish(code, problem, *size)
 
 
 def sum_names(r: int, t: int) -> list[list[str]]:
@@ -117,38 +109,40 @@ def take_total(code: Code, names: list[list[str]]) -> None:
         code.add(" ".join(f"a{name} = s{name};" for name in sums))
 
 
-def finish(code: Code, problem: Conv2D, r: int, t: int, width: int = 0) -> None:
+def finish(code: Code, problem: Conv2D, entry: str, size: tuple[int, int], width: int = 0) -> None:
     """Bias, epilogue and store; with ``width`` of the pixels before that alone."""
-    c, oc, epilogue = problem.c, problem.channels[1], problem.epilogue
+    (r, t), c, oc = size, problem.c, problem.channels[1]
     y = view(problem.layouts[1], c, oc, *problem.window.output)
     total = problem.groups * problem.blocks
-    mask = problem.layouts[1] == "blocked" and oc % c != 0 and not epilogue.keeps_zero()
+    mask = problem.layouts[1] == "blocked" and oc % c != 0 and not problem.epilogue.keeps_zero()
+    lanes = problem.layouts[1] != "blocked" and oc % c != 0
     for block in range(r):
         with code.block(f"if (first + {block} < {total})" if total % r and block else ""):
             code.add(f"const int at = n * {y.image} + (first + {block}) * {y.block} + oh * {y.row} + ow * {y.column};")
             channel = f"(first + {block}) * {c}"
             if problem.bias:
                 code.add(f"const vec bias = LOAD(b + {channel});")
-                code.add(" ".join(f"a{block}_{pixel} += bias;" for pixel in range(t)))
             last = f"(first + {block} == {total - 1})"
             for pixel in range(t):
-                here = f"at + {pixel * y.column}"
-                gate = f"n * {total * c} + {channel}"
+                here, name = f"at + {pixel * y.column}", f"a{block}_{pixel}"
+                given = f"{name} + bias" if problem.bias else name
                 with code.block(f"if (ow + {pixel} < {width})") if width else nullcontext():
-                    lines, value = epilogue.code(f"a{block}_{pixel}", here, channel, gate, f"v{pixel}_")
-                    code.add(*lines)
+                    value = problem.epilogue.call(entry, given, here, channel, f"n * {total * c} + {channel}")
+                    if (mask or lanes) and value != name:
+                        code.add(f"{name} = {value};")
+                        value = name
                     if mask:
                         value = masked(code, value, c, oc % c, last)
-                    _store(code, problem, f"y + {here}", value, last)
+                    _store(code, f"y + {here}", value, last, (oc % c, c) if lanes else None)
 
 
-def _store(code: Code, problem: Conv2D, pointer: str, value: str, last: str) -> None:
-    c, tail = problem.c, problem.channels[1] % problem.c
-    if problem.layouts[1] == "blocked" or tail == 0:
+def _store(code: Code, pointer: str, value: str, last: str, lanes: tuple[int, int] | None) -> None:
+    """``lanes``: where the result is not blocked, so many of the last block's channels are there, and of others'."""
+    if lanes is None:
         code.add(f"STORE({pointer}, {value});")
         return
-    lanes = [f"({pointer})[{lane}] = {value}.s{lane:x};" for lane in range(c)]
-    code.add(f"if ({last}) {{ {' '.join(lanes[:tail])} }} else {{ {' '.join(lanes)} }}")
+    stores = [f"({pointer})[{lane}] = {value}.s{lane:x};" for lane in range(lanes[1])]
+    code.add(f"if ({last}) {{ {' '.join(stores[: lanes[0]])} }} else {{ {' '.join(stores)} }}")
 
 
 def _accumulate(code: Code, problem: Conv2D, names: list[list[str]], weights: Weights, one: TileClass) -> None:
@@ -183,15 +177,15 @@ def _accumulate(code: Code, problem: Conv2D, names: list[list[str]], weights: We
         take_total(code, names)
 
 
-def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, size: tuple[int, int], weights: Weights) -> None:
-    (r, t), c, done = size, problem.c, 0
+def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, names: list[list[str]], weights: Weights) -> None:
+    r, t, c, done = len(names), len(names[0]), problem.c, 0
     code.add(weights.begin("group", problem.channels[0] * r))
     for source in range(problem.sources):
         count = sum(1 for one, _ in problem.gather if one == source)
         with code.block(f"for (int ic = {done}; ic < {done + count}; ++ic)"):
             code.add(f"__global const float *restrict xp = in{source} + ow * {c} + {entry}_offset[ic];")
             pixels, at = View(0, 0, 0, c, 0), f"ic * {r * weights.step}"
-            _multiply(code, problem.window, pixels, 0, sum_names(r, t), (True,) * t, (weights, at))
+            _multiply(code, problem.window, pixels, 0, names, (True,) * t, (weights, at))
         done += count
 
 
@@ -219,12 +213,11 @@ def _multiply(
     reader, at = weights
     for index in range(len(names)):
         code.add(f"const vec w{index} = {reader.load(f'{at} + {index * reader.step}')};")
+    code.add("vec v;")
     step = {0: "0", 1: "ic"}.get(x.channel, f"ic * {x.channel}")
     for pixel, inside in enumerate(valid):
         if inside:
             column = pixel * window.strides[1] + k * window.dilations[1]
             load = f"xs[{staged[column]} + {step}]" if staged else f"xp[{column * x.column} + {step}]"
-            sums = " ".join(
-                f"a{sums[pixel]} = x{pixel} * w{index} + a{sums[pixel]};" for index, sums in enumerate(names)
-            )
-            code.add(f"const vec x{pixel} = (vec)({load}); {sums}")
+            products = (f"a{sums[pixel]} = v * w{index} + a{sums[pixel]};" for index, sums in enumerate(names))
+            code.add(f"v = (vec)({load}); {' '.join(products)}")

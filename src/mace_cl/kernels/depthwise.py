@@ -1,7 +1,7 @@
 """Depthwise convolution: one filter per channel, c channels in a vector.
 
 One work-item computes ``rows`` output rows of one channel block, ``tile`` neighbouring pixels at a
-time; the filter stays in registers.  Weights are packed ``[C block][KH·KW][c]``.
+time; one row of the filter is in registers.  Weights are packed ``[C block][KH·KW][c]``.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class DepthwiseConv2D:
         return 2 * self.batch * self.channels * int(np.prod(self.window.kernel) * np.prod(self.window.output))
 
     def space(self, traits: Traits) -> Iterator[dict[str, int]]:
-        """All legal parameters: T accumulators and one filter should fit the vector registers."""
+        """All legal parameters: T accumulators and one row of the filter should fit the vector registers."""
         return with_groups(self._strips(traits), traits)
 
     def _strips(self, traits: Traits) -> Iterator[dict[str, int]]:
         height, width = self.window.output
-        most = max(1, traits.vector_registers - 2 - min(9, int(np.prod(self.window.kernel))))
+        most = max(1, traits.vector_registers - 2 - min(9, self.window.kernel[1]))
         for tile in range(1, min(width, most) + 1):
             for rows in sorted({min(height, rows) for rows in (1, 2, 4, 7, 14, 28)}):
                 yield {"tile": tile, "rows": rows}
@@ -64,7 +64,7 @@ class DepthwiseConv2D:
         t, rows = parameters["tile"], parameters["rows"]
         items = self.batch * ceil_div(self.channels, self.c) * ceil_div(height, rows)
         loads = (t - 1) * self.window.strides[1] + (kw - 1) * self.window.dilations[1] + 1
-        per_tile = kh * (max(t, 6) * kw + 0.7 * loads + 2) + 3 * t + 6
+        per_tile = kh * (max(t, 6) * kw + 0.7 * (loads + kw) + 2) + 3 * t + 6
         rounds = ceil_div(items, traits.cores) * traits.cores / items + 2 * traits.cores / items
         return items * rounds * (rows * ceil_div(width, t) * per_tile + 200)
 
@@ -78,7 +78,7 @@ class DepthwiseConv2D:
         c, window = self.c, self.window
         height, width = window.output
         tile, rows = min(parameters["tile"], width), min(parameters["rows"], height)
-        blocks, taps = ceil_div(self.channels, c), int(np.prod(window.kernel))
+        blocks = ceil_div(self.channels, c)
         code = Code()
         reads = ["x", "w"] + (["b"] if self.bias else []) + list(self.epilogue.names)
         with code.block(kernel_head(entry, reads, "y")):
@@ -86,17 +86,17 @@ class DepthwiseConv2D:
             code.add("const int plane = get_global_id(1);")
             code.add(f"const int cb = plane % {blocks};")
             code.add(f"__global const float *restrict xc = x + plane * {window.input[0] * window.input[1] * c};")
-            code.add(*(f"const vec w{tap} = LOAD(w + cb * {taps * c} + {tap * c});" for tap in range(taps)))
             code.add(f"const vec bias = {f'LOAD(b + cb * {c})' if self.bias else '(vec)(0.0f)'};")
             code.add(f"const int end = strip * {rows} + {rows} < {height} ? strip * {rows} + {rows} : {height};")
             with code.block(f"for (int oh = strip * {rows}; oh < end; ++oh)"):
                 code.add(*window.row_bounds())
                 for one in tile_classes(window, tile):
-                    self._tiles(code, one, tile)
-        return Rendered(prelude(c) + code.text(), (ceil_div(height, rows), self.batch * blocks, 1))
+                    self._tiles(code, entry, one, tile)
+        text = prelude(c) + self.epilogue.function(entry) + code.text()
+        return Rendered(text, (ceil_div(height, rows), self.batch * blocks, 1))
 
-    def _tiles(self, code: Code, one: TileClass, tile: int) -> None:
-        window, width = self.window, self.window.output[1]
+    def _tiles(self, code: Code, entry: str, one: TileClass, tile: int) -> None:
+        width = self.window.output[1]
         first, last = one.members[0], one.members[-1]
         single = first == last
         with code.block("" if single else f"for (int tile = {first}; tile <= {last}; ++tile)"):
@@ -106,38 +106,36 @@ class DepthwiseConv2D:
                 if one.members != tuple(range(first, last + 1)):
                     code.add(f"if (!{one.condition()[3:]}) continue;")
                 code.add(f"const int ow = {tile_start(width, tile)};")
-            code.add("vec " + ", ".join(f"a{pixel} = (vec)(0.0f)" for pixel in range(tile)) + ";")
-            for row in range(window.kernel[0]):
-                with code.block("" if window.rows_inside() else f"if ({row} >= k0 && {row} < k1)"):
-                    self._row(code, one, tile, row)
-            self._finish(code, tile)
+            code.add("vec v, " + ", ".join(f"a{pixel} = (vec)(0.0f)" for pixel in range(tile)) + ";")
+            with code.block("for (int kh = k0; kh < k1; ++kh)"):
+                self._row(code, one, tile)
+            self._finish(code, entry, tile)
 
-    def _row(self, code: Code, one: TileClass, tile: int, row: int) -> None:
+    def _row(self, code: Code, one: TileClass, tile: int) -> None:
         window, c = self.window, self.c
-        code.add(
-            f"__global const float *restrict xp = xc + ((top + {row * window.dilations[0]}) * {window.input[1]}"
-            f" + ow * {window.strides[1]} - {window.pads[1]}) * {c};"
-        )
+        (kh, kw), step = window.kernel, window.strides[1]
+        row = f"(top + kh * {window.dilations[0]}) * {window.input[1]}"
+        code.add(f"__global const float *restrict xp = xc + ({row} + ow * {step} - {window.pads[1]}) * {c};")
+        code.add(f"__global const float *restrict wp = w + (cb * {kh} + kh) * {kw * c};")
+        code.add(f"const vec {', '.join(f'w{k} = LOAD(wp + {k * c})' for k in range(kw))};")
         uses: dict[int, list[str]] = {}
         for pixel in range(tile):
-            for k in range(window.kernel[1]):
+            for k in range(kw):
                 if one.valid[k][pixel]:
-                    column = pixel * window.strides[1] + k * window.dilations[1]
-                    sums = uses.setdefault(column, [])
-                    sums.append(f"a{pixel} = x{column} * w{row * window.kernel[1] + k} + a{pixel};")
+                    sums = uses.setdefault(pixel * step + k * window.dilations[1], [])
+                    sums.append(f"a{pixel} = v * w{k} + a{pixel};")
         for column, sums in sorted(uses.items()):
-            code.add(f"const vec x{column} = LOAD(xp + {column * c}); {' '.join(sums)}")
+            code.add(f"v = LOAD(xp + {column * c}); {' '.join(sums)}")
 
-    def _finish(self, code: Code, tile: int) -> None:
+    def _finish(self, code: Code, entry: str, tile: int) -> None:
         c, (height, width) = self.c, self.window.output
         blocks = ceil_div(self.channels, c)
         mask = self.channels % c != 0 and not self.epilogue.keeps_zero()
         code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
         for pixel in range(tile):
-            here = f"at + {pixel * c}"
-            code.add(f"a{pixel} += bias;")
-            lines, value = self.epilogue.code(f"a{pixel}", here, f"cb * {c}", f"plane * {c}", f"v{pixel}_")
-            code.add(*lines)
+            here, name = f"at + {pixel * c}", f"a{pixel}"
+            value = self.epilogue.call(entry, f"{name} + bias", here, f"cb * {c}", f"plane * {c}")
             if mask:
-                value = masked(code, value, c, self.channels % c, f"(cb == {blocks - 1})")
+                code.add(f"{name} = {value};")
+                value = masked(code, name, c, self.channels % c, f"(cb == {blocks - 1})")
             code.add(f"STORE(y + {here}, {value});")

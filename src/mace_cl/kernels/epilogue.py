@@ -31,16 +31,27 @@ class Epilogue:
         """Whether padding lanes that hold zeros before still do after."""
         return self.expr is None or self.expr.keeps_zero([False] * self.expr.arity)
 
-    def code(self, value: str, full: str, channel: str, gate: str, prefix: str) -> tuple[list[str], str]:
-        """Declarations and the name of the final value.
+    def function(self, entry: str) -> str:
+        """The function that `call` calls, of kernel ``entry``; once for all values, as compile time goes with text."""
+        if self.expr is None:
+            return ""
+        lines, result = self.expr.code(["a", *self.names], "vec", "v")
+        arguments = ", ".join(f"const vec {name}" for name in ("a", *self.names))
+        code = Code()
+        with code.block(f"static inline __attribute__((always_inline)) vec {entry}_epilogue({arguments})"):
+            code.add(*lines, f"return {result};")
+        return code.text()
+
+    def call(self, entry: str, value: str, full: str, channel: str, gate: str) -> str:
+        """The final value, in a kernel before which stands `function`.
 
         ``full``, ``channel`` and ``gate`` are the float offsets at which operands of that kind are read.
         """
         if self.expr is None:
-            return [], value
+            return value
         offsets = {"full": full, "channel": channel, "gate": gate}
         loads = [f"LOAD({name} + {offsets[kind]})" for name, kind in zip(self.names, self.kinds, strict=True)]
-        return self.expr.code([value, *loads], "vec", prefix)
+        return f"{entry}_epilogue({', '.join([value, *loads])})"
 
 
 IDENTITY = Epilogue()

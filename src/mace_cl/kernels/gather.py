@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mace_cl.kernels.base import Code, ceil_div
+from mace_cl.kernels.base import ALONE, Code, ceil_div
 from mace_cl.kernels.types import OPENCL_TYPES, packed
 from mace_cl.plan import Parameters, Rendered, Traits
 
@@ -52,7 +52,7 @@ class Gather:
         )
         if self.type == "float64":
             code.add("#pragma OPENCL EXTENSION cl_khr_fp64 : enable")
-        with code.block(f"__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\nvoid {entry}({arguments})"):
+        with code.block(f"__kernel __attribute__(({ALONE}))\nvoid {entry}({arguments})"):
             code.add(f"const int begin = get_global_id(0) * {step}, outer = get_global_id(1);")
             code.add(f"const int end = begin + {step} < {self.count} ? begin + {step} : {self.count};")
             with code.block("for (int p = begin; p < end; ++p)"):

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from mace_cl.kernels.base import ceil_div
+from mace_cl.kernels.base import ALONE, ceil_div
 from mace_cl.plan import Rendered, Traits
 
 __all__ = ["ITEMS", "grouped", "shapes", "usual", "with_groups"]
 
 ITEMS = 64
 """Work-items of a group: two warps of NVIDIA's, one wave of AMD's and of Adreno's, four of Mali's."""
-
-_ONE = "reqd_work_group_size(1, 1, 1)"
 
 
 def shapes(traits: Traits) -> Iterator[dict[str, int]]:
@@ -57,7 +55,7 @@ def grouped(rendered: Rendered, items: int = ITEMS) -> Rendered:
         for axis, (size, padded) in enumerate(zip(rendered.global_size, total, strict=True))
         if size != padded
     ]
-    head, attribute, rest = rendered.source.partition(_ONE)
+    head, attribute, rest = rendered.source.partition(ALONE)
     assert attribute, "a template declares its groups"
     signature, brace, body = rest.partition(") {\n")
     guard = f"  if ({' || '.join(beyond)}) return;\n" if beyond else ""

@@ -65,9 +65,9 @@ class InstanceNorm:
             with code.block(loop):
                 code.add(f"const int at = plane * {self.pixels * c} + i * {c};")
                 code.add("const vec a = LOAD(x + at) * gain + base;")
-                lines, value = self.epilogue.code("a", "at", f"cb * {c}", f"plane * {c}", "v")
-                code.add(*lines)
+                value = self.epilogue.call(entry, "a", "at", f"cb * {c}", f"plane * {c}")
                 if self.channels % c and not self.epilogue.keeps_zero():
-                    value = masked(code, value, c, self.channels % c, f"(cb == {blocks - 1})")
+                    code.add(f"const vec v = {value};")
+                    value = masked(code, "v", c, self.channels % c, f"(cb == {blocks - 1})")
                 code.add(f"STORE(y + at, {value});")
-        return Rendered(prelude(c) + code.text(), (self.batch * blocks, 1, 1))
+        return Rendered(prelude(c) + self.epilogue.function(entry) + code.text(), (self.batch * blocks, 1, 1))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.kernels import types
-from mace_cl.kernels.base import Code, ceil_div
+from mace_cl.kernels.base import ALONE, Code, ceil_div
 from mace_cl.kernels.elementwise import Access, merge
 from mace_cl.plan import Parameters, Rendered, Traits
 
@@ -101,8 +101,8 @@ class Map:
             for index, one in enumerate(self.operands)
         ]
         arguments.append(f"__global {types.opencl_type(self.result.type)} *restrict y")
-        head = f"__kernel __attribute__((reqd_work_group_size({group}, 1, 1)))"
-        return f"{head}\nvoid {entry}({', '.join(arguments)})"
+        attributes = ALONE if group == 1 else f"reqd_work_group_size({group}, 1, 1)"
+        return f"__kernel __attribute__(({attributes}))\nvoid {entry}({', '.join(arguments)})"
 
     def _point(self, code: Code, dims: tuple[int, ...], accesses: list[Access | None], entry: str) -> None:
         wanted = " ".join([self.body, *(_position(dims, access) for access in accesses if access)])

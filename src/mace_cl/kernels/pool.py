@@ -61,8 +61,8 @@ class Pool2D:
                 code.add(f"const int rows = {self._counted_rows()};")
             for one in tile_classes(self.window, tile):
                 for member in _runs(one.members):
-                    self._tiles(code, one, member, tile)
-        return Rendered(prelude(c) + code.text(), (height, self.batch * blocks, 1))
+                    self._tiles(code, entry, one, member, tile)
+        return Rendered(prelude(c) + self.epilogue.function(entry) + code.text(), (height, self.batch * blocks, 1))
 
     def _counted_rows(self) -> str:
         if not self.count_pads:
@@ -80,7 +80,7 @@ class Pool2D:
         first = (start + pixel) * w.strides[1] - w.pads[1]
         return sum(first + k * w.dilations[1] < self.extent[1] - w.pads[1] for k in range(w.kernel[1]))
 
-    def _tiles(self, code: Code, one: TileClass, members: tuple[int, int], tile: int) -> None:
+    def _tiles(self, code: Code, entry: str, one: TileClass, members: tuple[int, int], tile: int) -> None:
         w, c, width = self.window, self.c, self.window.output[1]
         starts = tile_starts(width, tile)
         first, last = members
@@ -106,9 +106,9 @@ class Pool2D:
                         else "a{0} = ((x{1} > a{0}) | (x{1} != x{1})) ? x{1} : a{0};"
                     )
                     code.add(" ".join(step.format(pixel, column) for pixel in pixels))
-            self._finish(code, one, tile, starts[first])
+            self._finish(code, entry, one, tile, starts[first])
 
-    def _finish(self, code: Code, one: TileClass, tile: int, start: int) -> None:
+    def _finish(self, code: Code, entry: str, one: TileClass, tile: int, start: int) -> None:
         c, (height, width) = self.c, self.window.output
         blocks, valid = ceil_div(self.channels, c), self.channels % c
         code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
@@ -117,11 +117,11 @@ class Pool2D:
             if self.kind == "average":
                 code.add(f"{value} *= (vec)(1.0f / (float)(rows * {self._counted_columns(one, start, pixel)}));")
             here = f"at + {pixel * c}"
-            lines, value = self.epilogue.code(value, here, f"cb * {c}", f"plane * {c}", f"v{pixel}_")
-            code.add(*lines)
+            result = self.epilogue.call(entry, value, here, f"cb * {c}", f"plane * {c}")
             if valid and not self.epilogue.keeps_zero():
-                value = masked(code, value, c, valid, f"(cb == {blocks - 1})")
-            code.add(f"STORE(y + {here}, {value});")
+                code.add(f"{value} = {result};")
+                result = masked(code, value, c, valid, f"(cb == {blocks - 1})")
+            code.add(f"STORE(y + {here}, {result});")
 
 
 def _runs(members: tuple[int, ...]) -> list[tuple[int, int]]:

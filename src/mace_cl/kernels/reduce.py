@@ -83,10 +83,10 @@ class Reduce:
             if self.blocked:
                 blocks = ceil_div(self.channels, self.c)
                 code.add(f"const int cb = at % {blocks};")
-                lines, value = self.epilogue.code("a", f"at * {self.c}", f"cb * {self.c}", f"at * {self.c}", "v")
-                code.add(*lines)
+                value = self.epilogue.call(entry, "a", f"at * {self.c}", f"cb * {self.c}", f"at * {self.c}")
                 zero = self.epilogue.keeps_zero() and self.kind != "prod"
                 if self.channels % self.c and not zero:
-                    value = masked(code, value, self.c, self.channels % self.c, f"(cb == {blocks - 1})")
+                    code.add(f"a = {value};")
+                    value = masked(code, "a", self.c, self.channels % self.c, f"(cb == {blocks - 1})")
             code.add(f"STORE(y + at * {self.c}, {value});" if self.blocked else f"y[at] = {value};")
-        return Rendered(prelude(self.c) + code.text(), (count, 1, 1))
+        return Rendered(prelude(self.c) + self.epilogue.function(entry) + code.text(), (count, 1, 1))

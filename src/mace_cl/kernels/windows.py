@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mace_cl.kernels.base import tile_starts
 
-__all__ = ["TileClass", "Window", "tile_classes", "tile_start"]
+__all__ = ["TileClass", "Window", "alternatives", "tile_classes", "tile_start"]
 
 Pair = tuple[int, int]
 
@@ -70,6 +70,14 @@ def tile_classes(window: Window, tile: int) -> list[TileClass]:
         classes.setdefault(valid, []).append(index)
     found = [TileClass(valid, tuple(members)) for valid, members in classes.items()]
     return sorted(found, key=lambda one: len(one.members))
+
+
+def alternatives(classes: list[TileClass]) -> list[tuple[str, TileClass]]:
+    """The classes with the heads of the blocks of an ``if`` in which each has its own; the last is the ``else``."""
+    if len(classes) == 1:
+        return [("", classes[0])]
+    heads = [f"{'else ' if number else ''}{one.condition()}" for number, one in enumerate(classes)]
+    return list(zip([*heads[:-1], "else"], classes, strict=True))
 
 
 def tile_start(width: int, tile: int) -> str:

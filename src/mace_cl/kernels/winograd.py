@@ -253,10 +253,11 @@ class WinogradOutput:
                 code.add(f"const int first = ({pixel}) * {c};")
                 for row in range(m):
                     for column in range(m):
-                        self._result(code, row, column)
-        return Rendered(prelude(c) + code.text(), _grid(self.tiles, self.batch * blocks, parameters))
+                        self._result(code, entry, row, column)
+        text = prelude(c) + self.epilogue.function(entry) + code.text()
+        return Rendered(text, _grid(self.tiles, self.batch * blocks, parameters))
 
-    def _result(self, code: Code, row: int, column: int) -> None:
+    def _result(self, code: Code, entry: str, row: int, column: int) -> None:
         c, m, (height, width) = self.c, self.m, self.output
         value = _combine(_TRANSFORMS[m].output[column], [f"e{row}{k}" for k in range(m + 2)])
         inside = [f"th * {m} + {row} < {height}"] if height % m and row else []
@@ -264,5 +265,5 @@ class WinogradOutput:
         with code.block(f"if ({' && '.join(inside)})" if inside else ""):
             code.add(f"const vec a = {value}{' + bias' if self.bias else ''};")
             code.add(f"const int at = first + {(row * width + column) * c};")
-            lines, name = self.epilogue.code("a", "at", f"cb * {c}", f"plane * {c}", "r")
-            code.add(*lines, f"STORE(y + at, {name});")
+            result = self.epilogue.call(entry, "a", "at", f"cb * {c}", f"plane * {c}")
+            code.add(f"STORE(y + at, {result});")

@@ -36,7 +36,7 @@ _GROUPS = 4
 _FIXED = 4
 """Numbers that stand before the arguments in a row of the table."""
 
-_HEAD = re.compile(r"__kernel __attribute__\(\(reqd_work_group_size\(1, 1, 1\)\)\)\nvoid (\w+)\(([^)]*)\)")
+_HEAD = re.compile(r"__kernel __attribute__\(\((reqd_work_group_size\(1, 1, 1\)[^\n]*)\)\)\nvoid (\w+)\(([^)]*)\)")
 
 
 def shares_for(device: Device) -> int:
@@ -65,20 +65,21 @@ def source(schedule: Schedule, kernels: Sequence[int]) -> str:
     Raises:
         BuildError: a kernel's text is none that a template makes.
     """
-    functions, cases = [], []
+    attributes, functions, cases = "", [], []
     for index in kernels:
         kernel = schedule.kernels[index]
         found = _HEAD.search(kernel.source)
-        if found is None or found[1] != kernel.name:
+        if found is None or found[2] != kernel.name:
             raise BuildError(f"the text of kernel {kernel.name} does not begin as one of mace-cl's; compile the model")
         text = kernel.source.replace(
             found[0],
             # what PoCL's compiler makes of them out of line takes 1.5 times as long
             f"static inline __attribute__((always_inline))\n"
-            f"void {kernel.name}(const int id0, const int id1, const int id2, {found[2]})",
+            f"void {kernel.name}(const int id0, const int id1, const int id2, {found[3]})",
         )
+        attributes = found[1]
         functions.append(re.sub(r"get_global_id\(([012])\)", r"id\1", text))
-        given = ", ".join(f"({_type(one)})ARGUMENT({place})" for place, one in enumerate(found[2].split(", ")))
+        given = ", ".join(f"({_type(one)})ARGUMENT({place})" for place, one in enumerate(found[3].split(", ")))
         cases += [
             f"        case {index}:",
             "          for (int item; (item = NEXT) < end; ++mine)",
@@ -86,17 +87,22 @@ def source(schedule: Schedule, kernels: Sequence[int]) -> str:
             "          break;",
         ]
     return "".join(functions) + _SEQUENCE.format(
-        entry=entry(schedule), cases="\n".join(cases), parts=schedule.shares, line=_LINE, fixed=_FIXED,
-        last=schedule.shares - 1, per=_LINE * (schedule.shares + 1), done=_LINE * schedule.shares,
+        entry=entry(schedule), attributes=attributes, parameters=_PARAMETERS, cases="\n".join(cases),
+        parts=schedule.shares, last=schedule.shares - 1, line=_LINE, fixed=_FIXED,
+        per=_LINE * (schedule.shares + 1), done=_LINE * schedule.shares,
     )  # fmt: skip
 
 
+_PARAMETERS = """const int first, const int last, const int width, __global const long *restrict table,
+    volatile __global int *restrict counters, __global char *arena, __global char *constants"""
+
+# A function of its own: what PoCL inlines into a kernel it compiles once for each way to enqueue it, in loops over
+# work-items that take most of the time.
 _SEQUENCE = """
 #define ARGUMENT(n) ((row[{fixed} + n] & 1 ? constants : arena) + (row[{fixed} + n] >> 1))
 #define NEXT (begin + atomic_inc(claimed))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void {entry}(const int first, const int last, const int width, __global const long *restrict table,
-             volatile __global int *restrict counters, __global char *arena, __global char *constants) {{
+static __attribute__((noinline))
+void launches({parameters}) {{
   const int me = atomic_inc(counters) % {parts};
   volatile __global int *now = counters + {line} * 2;
   for (int launch = first; launch < last; ++launch, now += {per}) {{
@@ -118,6 +124,10 @@ void {entry}(const int first, const int last, const int width, __global const lo
     while (now[{done}] < count) {{}}
     mem_fence(CLK_GLOBAL_MEM_FENCE);
   }}
+}}
+__kernel __attribute__(({attributes}))
+void {entry}({parameters}) {{
+  launches(first, last, width, table, counters, arena, constants);
   if (atomic_inc(counters + {line}) == get_num_groups(0) - 1)  // the last group leaves zeros to the next run
     for (int at = 0; at < {line} * 2 + (last - first) * {per}; at += {line}) counters[at] = 0;
 }}

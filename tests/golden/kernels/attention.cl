@@ -3,7 +3,7 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void attention(__global const float *restrict q, __global const float *restrict k, __global const float *restrict v, __global float *restrict y) {
   const int tile = get_global_id(0), head = get_global_id(1), image = get_global_id(2);
   const int first = (tile == 1 ? 2 : tile * 4);

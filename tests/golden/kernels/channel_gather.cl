@@ -5,7 +5,7 @@
 #define STORE(p, v) (*(__global vec *)(p) = (v))
 __constant int channel_gather_source[] = {0, 1, 0, 1, 0, 1, 0, 0};
 __constant int channel_gather_offset[] = {0, 0, 1, 1, 2, 2, 0, 0};
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void channel_gather(__global const float *restrict x0, __global const float *restrict x1, __global float *restrict y) {
   const int begin = get_global_id(0) * 16, cb = get_global_id(1);
   const int end = begin + 16 < 9 ? begin + 16 : 9;

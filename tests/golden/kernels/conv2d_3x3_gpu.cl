@@ -3,7 +3,12 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+static inline __attribute__((always_inline)) vec conv2d_3x3_epilogue(const vec a, const vec e0) {
+  const vec v0 = (a + e0);
+  const vec v1 = ((vec)(0.0f) > v0 ? (vec)(0.0f) : v0);
+  return v1;
+}
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void conv2d_3x3(__global const float *restrict x, __read_only image1d_buffer_t w, __global const float *restrict b, __global const float *restrict e0, __global float *restrict y) {
   const int group = get_global_id(2);
   const int line = get_global_id(1);
@@ -15,107 +20,87 @@ void conv2d_3x3(__global const float *restrict x, __read_only image1d_buffer_t w
   const int k0 = top >= 0 ? 0 : (-top + 0) / 1;
   const int below = (6 - top + 0) / 1;
   const int k1 = below < 3 ? below : 3;
+  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
   if (tile == 0) {
-    vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
     for (int icb = 0; icb < 2; ++icb) {
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          const vec x1 = (vec)(xp[4 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[4 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[8 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[8 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[12 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1;
         }
       }
-    }
-    {
-      const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
-      const vec bias = LOAD(b + (first + 0) * 4);
-      a0_0 += bias; a0_1 += bias;
-      const vec v0_0 = (a0_0 + LOAD(e0 + at + 0));
-      const vec v0_1 = ((vec)(0.0f) > v0_0 ? (vec)(0.0f) : v0_0);
-      STORE(y + at + 0, v0_1);
-      const vec v1_0 = (a0_1 + LOAD(e0 + at + 4));
-      const vec v1_1 = ((vec)(0.0f) > v1_0 ? (vec)(0.0f) : v1_0);
-      STORE(y + at + 4, v1_1);
     }
   }
   else if (tile == 1) {
-    vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
     for (int icb = 0; icb < 2; ++icb) {
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[0 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[4 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[0 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[4 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[8 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[8 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[12 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1;
         }
       }
-    }
-    {
-      const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
-      const vec bias = LOAD(b + (first + 0) * 4);
-      a0_0 += bias; a0_1 += bias;
-      const vec v0_0 = (a0_0 + LOAD(e0 + at + 0));
-      const vec v0_1 = ((vec)(0.0f) > v0_0 ? (vec)(0.0f) : v0_0);
-      STORE(y + at + 0, v0_1);
-      const vec v1_0 = (a0_1 + LOAD(e0 + at + 4));
-      const vec v1_1 = ((vec)(0.0f) > v1_0 ? (vec)(0.0f) : v1_0);
-      STORE(y + at + 4, v1_1);
     }
   }
   else {
-    vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
     for (int icb = 0; icb < 2; ++icb) {
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[0 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[4 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[0 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[4 + ic]); a0_0 = x0 * w0 + a0_0;
-          const vec x1 = (vec)(xp[8 + ic]); a0_1 = x1 * w0 + a0_1;
+          vec v;
+          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
+          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
         }
         for (int ic = 0; ic < 4; ++ic) {
           const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          const vec x0 = (vec)(xp[8 + ic]); a0_0 = x0 * w0 + a0_0;
+          vec v;
+          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
         }
       }
     }
-    {
-      const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
-      const vec bias = LOAD(b + (first + 0) * 4);
-      a0_0 += bias; a0_1 += bias;
-      const vec v0_0 = (a0_0 + LOAD(e0 + at + 0));
-      const vec v0_1 = ((vec)(0.0f) > v0_0 ? (vec)(0.0f) : v0_0);
-      STORE(y + at + 0, v0_1);
-      const vec v1_0 = (a0_1 + LOAD(e0 + at + 4));
-      const vec v1_1 = ((vec)(0.0f) > v1_0 ? (vec)(0.0f) : v1_0);
-      STORE(y + at + 4, v1_1);
-    }
+  }
+  {
+    const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
+    const vec bias = LOAD(b + (first + 0) * 4);
+    STORE(y + at + 0, conv2d_3x3_epilogue(a0_0 + bias, LOAD(e0 + at + 0)));
+    STORE(y + at + 4, conv2d_3x3_epilogue(a0_1 + bias, LOAD(e0 + at + 4)));
   }
 }

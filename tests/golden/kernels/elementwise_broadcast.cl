@@ -3,7 +3,7 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void elementwise_broadcast(__global const float *restrict x0, __global const float *restrict x1, __global float *restrict y) {
   const int chunk = get_global_id(0);
   int rest = get_global_id(1);

@@ -3,7 +3,11 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+static inline __attribute__((always_inline)) vec instance_norm_epilogue(const vec a) {
+  const vec v0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
+  return v0;
+}
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void instance_norm(__global const float *restrict x, __global const float *restrict scale, __global const float *restrict shift, __global float *restrict y) {
   const int plane = get_global_id(0);
   const int cb = plane % 2;
@@ -21,7 +25,6 @@ void instance_norm(__global const float *restrict x, __global const float *restr
   for (int i = 0; i < 9; ++i) {
     const int at = plane * 36 + i * 4;
     const vec a = LOAD(x + at) * gain + base;
-    const vec v0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-    STORE(y + at, v0);
+    STORE(y + at, instance_norm_epilogue(a));
   }
 }

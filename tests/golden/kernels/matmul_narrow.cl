@@ -8,7 +8,7 @@ typedef float4 __attribute__((aligned(4))) matmul_narrow_vec;
 #undef STORE_UNALIGNED
 #define UNALIGNED(p) (*(__global const matmul_narrow_vec *)(p))
 #define STORE_UNALIGNED(p, v) (*(__global matmul_narrow_vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void matmul_narrow(__global const float *restrict a, __global const float *restrict b, __global float *restrict y) {
   const int column_tile = get_global_id(0), batch = get_global_id(2);
   int tile = get_global_id(1), rest = batch, at_a = 0, at_b = 0;

@@ -3,7 +3,12 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+static inline __attribute__((always_inline)) vec pool2d_average_epilogue(const vec a, const vec e0) {
+  const vec v0 = ((vec)(1.0f) / ((vec)(1.0f) + exp(-e0)));
+  const vec v1 = (a * v0);
+  return v1;
+}
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void pool2d_average(__global const float *restrict x, __global const float *restrict e0, __global float *restrict y) {
   const int oh = get_global_id(0), plane = get_global_id(1);
   const int cb = plane % 2;
@@ -33,16 +38,10 @@ void pool2d_average(__global const float *restrict x, __global const float *rest
     }
     const int at = ((plane * 3 + oh) * 3 + ow) * 4;
     a0 *= (vec)(1.0f / (float)(rows * 2));
-    const vec v0_0 = ((vec)(1.0f) / ((vec)(1.0f) + exp(-LOAD(e0 + plane * 4))));
-    const vec v0_1 = (a0 * v0_0);
-    STORE(y + at + 0, v0_1);
+    STORE(y + at + 0, pool2d_average_epilogue(a0, LOAD(e0 + plane * 4)));
     a1 *= (vec)(1.0f / (float)(rows * 3));
-    const vec v1_0 = ((vec)(1.0f) / ((vec)(1.0f) + exp(-LOAD(e0 + plane * 4))));
-    const vec v1_1 = (a1 * v1_0);
-    STORE(y + at + 4, v1_1);
+    STORE(y + at + 4, pool2d_average_epilogue(a1, LOAD(e0 + plane * 4)));
     a2 *= (vec)(1.0f / (float)(rows * 3));
-    const vec v2_0 = ((vec)(1.0f) / ((vec)(1.0f) + exp(-LOAD(e0 + plane * 4))));
-    const vec v2_1 = (a2 * v2_0);
-    STORE(y + at + 8, v2_1);
+    STORE(y + at + 8, pool2d_average_epilogue(a2, LOAD(e0 + plane * 4)));
   }
 }

@@ -3,7 +3,11 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+static inline __attribute__((always_inline)) vec reduce_blocked_epilogue(const vec a) {
+  const vec v0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
+  return v0;
+}
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void reduce_blocked(__global const float *restrict x, __global float *restrict y) {
   const int at = get_global_id(0);
   int rest = at, base = 0;
@@ -16,6 +20,5 @@ void reduce_blocked(__global const float *restrict x, __global float *restrict y
   }
   a *= (vec)(0.1111111111111111f);
   const int cb = at % 2;
-  const vec v0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-  STORE(y + at * 4, v0);
+  STORE(y + at * 4, reduce_blocked_epilogue(a));
 }

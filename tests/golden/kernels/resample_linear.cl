@@ -6,7 +6,7 @@
 __constant int resample_linear_rows_at[] = {0, 1, 0, 1, 1, 1};
 __constant float resample_linear_rows_by[] = {1.0f, 0.0f, 0.5f, 0.5f, 1.0f, 0.0f};
 __constant int resample_linear_columns_at[] = {0, 1};
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void resample_linear(__global const float *restrict x, __global float *restrict y) {
   const int oh = get_global_id(0), plane = get_global_id(1);
   __global const float *restrict xc = x + plane * 16;

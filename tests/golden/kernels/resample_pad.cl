@@ -5,7 +5,7 @@
 #define STORE(p, v) (*(__global vec *)(p) = (v))
 __constant int resample_pad_rows_at[] = {-1, 0, 1};
 __constant int resample_pad_columns_at[] = {0, 1};
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void resample_pad(__global const float *restrict x, __global float *restrict y) {
   const int oh = get_global_id(0), plane = get_global_id(1);
   __global const float *restrict xc = x + plane * 16;

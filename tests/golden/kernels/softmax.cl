@@ -8,7 +8,7 @@ typedef float4 __attribute__((aligned(4))) softmax_vec;
 #undef STORE_UNALIGNED
 #define UNALIGNED(p) (*(__global const softmax_vec *)(p))
 #define STORE_UNALIGNED(p, v) (*(__global softmax_vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void softmax(__global const float *restrict x, __global float *restrict y) {
   const int begin = get_global_id(0) * 1;
   const int end = begin + 1 < 3 ? begin + 1 : 3;

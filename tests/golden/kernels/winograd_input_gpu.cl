@@ -3,7 +3,7 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void winograd_input(__global const float *restrict x, __global float *restrict u) {
   const int tw = get_global_id(0), th = get_global_id(1), plane = get_global_id(2);
   const int image = plane / 1, cb = plane % 1;

@@ -3,7 +3,11 @@
 #define vec float4
 #define LOAD(p) (*(__global const vec *)(p))
 #define STORE(p, v) (*(__global vec *)(p) = (v))
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+static inline __attribute__((always_inline)) vec winograd_output_epilogue(const vec a) {
+  const vec v0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
+  return v0;
+}
+__kernel __attribute__((reqd_work_group_size(1, 1, 1), vec_type_hint(float16)))
 void winograd_output(__global const float *restrict v, __global const float *restrict b, __global float *restrict y) {
   const int th = get_global_id(0), plane = get_global_id(1);
   const int image = plane / 1, cb = plane % 1;
@@ -39,26 +43,22 @@ void winograd_output(__global const float *restrict v, __global const float *res
     {
       const vec a = (e00 + e01 + e02) + bias;
       const int at = first + 0;
-      const vec r0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-      STORE(y + at, r0);
+      STORE(y + at, winograd_output_epilogue(a));
     }
     if (tw * 2 + 1 < 5) {
       const vec a = (e01 - e02 + e03) + bias;
       const int at = first + 4;
-      const vec r0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-      STORE(y + at, r0);
+      STORE(y + at, winograd_output_epilogue(a));
     }
     if (th * 2 + 1 < 5) {
       const vec a = (e10 + e11 + e12) + bias;
       const int at = first + 20;
-      const vec r0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-      STORE(y + at, r0);
+      STORE(y + at, winograd_output_epilogue(a));
     }
     if (th * 2 + 1 < 5 && tw * 2 + 1 < 5) {
       const vec a = (e11 - e12 + e13) + bias;
       const int at = first + 24;
-      const vec r0 = ((vec)(0.0f) > a ? (vec)(0.0f) : a);
-      STORE(y + at, r0);
+      STORE(y + at, winograd_output_epilogue(a));
     }
   }
 }
