@@ -44,6 +44,27 @@ def test_kernels_become_functions_of_one_kernel() -> None:
     assert "copy_0" not in text
 
 
+def test_launches_are_a_function_out_of_line() -> None:
+    """PoCL compiles what is inlined into a kernel once for each way to enqueue it."""
+    text = sequence.source(schedule(2), (0, 1))
+    function, kernel = text.split("static __attribute__((noinline))\n")[1].split("__kernel")
+    assert function.startswith("void launches(")
+    assert "copy_0(" in function
+    assert "copy_1(" in function
+    assert "launches(first, last, " in kernel
+    assert "copy_" not in kernel
+
+
+def test_a_sequence_takes_the_attributes_of_its_kernels() -> None:
+    hint = "reqd_work_group_size(1, 1, 1), vec_type_hint(float16)"
+    kernels = tuple(
+        replace(one, source=one.source.replace("reqd_work_group_size(1, 1, 1)", hint)) for one in schedule(2).kernels
+    )
+    assert f"__kernel __attribute__(({hint}))\nvoid sequence_" in sequence.source(
+        replace(schedule(2), kernels=kernels), (0, 1)
+    )
+
+
 @pytest.mark.parametrize(
     "source", ["", "__kernel void copy_0(__global float *y) {}", kernel(1).source, HEAD.replace("1, 1, 1", "8, 1, 1")]
 )
