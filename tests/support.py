@@ -180,7 +180,7 @@ def start_with(
 
 
 def _started(device: Device, context: Any, schedule: Schedule, constants: NDArray[np.uint8]) -> Executor:
-    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
+    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
     return Executor(device, context, schedule, programs, constants)
 
 

@@ -60,7 +60,7 @@ def prepared(device: Device) -> Prepared:
 
 
 def started(device: Device, context: Any, schedule: Schedule, prepared: Prepared, jobs: int = 1) -> Executor:
-    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, jobs)]
+    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, jobs)]
     return Executor(device, context, schedule, programs, prepared.constants)
 
 
@@ -138,7 +138,7 @@ def test_a_launch_with_an_argument_too_few_is_refused(
     device: Device, context: Any, prepared: Prepared, sequenced: Schedule
 ) -> None:
     schedule = sequenced
-    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
+    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
     first, *others = schedule.launches
     odd = replace(schedule, launches=(replace(first, args=first.args[1:]), *others))
     with pytest.raises(BuildError, match=f"launch 0: kernel .* takes {len(first.args)} arguments, not"):
@@ -149,7 +149,7 @@ def test_a_program_without_a_sequence_is_refused(
     device: Device, context: Any, prepared: Prepared, sequenced: Schedule
 ) -> None:
     plain, schedule = replace(sequenced, shares=0), sequenced
-    programs = [(kernels, build_source(context, plain, kernels)) for kernels in split(device, plain, 1)]
+    programs = [(kernels, build_source(context, plain, kernels)) for kernels in split(plain, 1)]
     with pytest.raises(BuildError, match="no kernel sequence_"):
         Executor(device, context, schedule, programs, prepared.constants)
 
@@ -159,7 +159,7 @@ def test_a_bounded_queue_and_cut_launches_answer_the_same(
     device: Device, context: Any, prepared: Prepared, wanted: dict[str, Any], window: int, limit: float
 ) -> None:
     schedule = replace(prepared.schedule, shares=0)
-    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
+    programs = [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
     inputs = golden_inputs(schedule.inputs)
     with Executor(device, context, schedule, programs, prepared.constants, window=window, limit=limit) as executor:
         pieces = sum(len(enqueues) for _, enqueues in executor._stretches)

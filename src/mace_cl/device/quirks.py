@@ -22,8 +22,8 @@ class Quirk:
     binary ends the process instead of giving an error.  ``needs_linker``: compiling starts ``ld``,
     and aborts the process where there is none.  ``slow_halves``: reading and writing 16-bit floats takes a
     function call per element.  ``sequences``: work-groups that have begun go on, so that launches may run in sequence
-    within one (`mace_cl.runtime.sequence`), of about so many kernels at most.  ``no_buffer_images``: it has images,
-    but makes none of buffers.  ``by_name_only``: never a default.
+    within one (`mace_cl.runtime.sequence`).  ``no_buffer_images``: it has images, but makes none of buffers.
+    ``by_name_only``: never a default.
     """
 
     runtime: str
@@ -33,14 +33,13 @@ class Quirk:
     damaged_binary_kills: bool = False
     needs_linker: bool = False
     slow_halves: bool = False
-    sequences: int = 0
+    sequences: bool = False
     no_buffer_images: bool = False
     by_name_only: bool = False
 
 
 QUIRKS = (
-    # Its compiler's time grows faster than a function: 140 s for one of 68 kernels, 10 s for five.
-    Quirk("intel", 10, sequences=16),
+    Quirk("intel", 10, sequences=True),
     # LLVM 14 inside PoCL 3.0 crashes on some 16-wide code.
     Quirk(
         "pocl-3.0",
@@ -50,7 +49,7 @@ QUIRKS = (
         damaged_binary_kills=True,
         needs_linker=True,
         slow_halves=True,
-        sequences=64,
+        sequences=True,
         no_buffer_images=True,
     ),
     Quirk(
@@ -59,7 +58,7 @@ QUIRKS = (
         binary_after_first_run=True,
         damaged_binary_kills=True,
         needs_linker=True,
-        sequences=64,
+        sequences=True,
         no_buffer_images=True,
     ),
     Quirk("mali", 0, block=4, binary_after_first_run=True),

@@ -55,13 +55,13 @@ def build_source(
         ) from error
 
 
-def split(device: Device, schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
+def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
     """The schedule's kernels in at most ``parts`` groups of about equal text; compile time goes with text.
 
-    Of a schedule that runs in sequences they are neighbours, and there may be more parts: see `Quirk.sequences`.
+    Of a schedule that runs in sequences they are neighbours.
     """
     if schedule.shares:
-        return _stretches(schedule, parts, max(1, quirk_for(device).sequences))
+        return _stretches(schedule, parts if len(schedule.kernels) > _FEW else 1)
     groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(schedule.kernels))))]
     loads = [0] * len(groups)
     order = sorted(range(len(schedule.kernels)), key=lambda index: -len(schedule.kernels[index].source))
@@ -72,11 +72,7 @@ def split(device: Device, schedule: Schedule, parts: int) -> list[tuple[int, ...
     return [tuple(sorted(group)) for group in groups if group]
 
 
-def _stretches(schedule: Schedule, parts: int, most: int) -> list[tuple[int, ...]]:
-    count = len(schedule.kernels)
-    wanted = -(-count // most)
-    if count > _FEW:
-        wanted = -(-wanted // parts) * parts
+def _stretches(schedule: Schedule, wanted: int) -> list[tuple[int, ...]]:
     total = sum(len(kernel.source) for kernel in schedule.kernels)
     groups: list[list[int]] = [[]]
     done = 0
@@ -102,7 +98,7 @@ def build_here(device: Device, schedule: Schedule) -> tuple[Any, list[tuple[Sequ
     import pyopencl
 
     context = pyopencl.Context([device.handle])  # type: ignore[list-item]
-    return context, [(kernels, build_source(context, schedule, kernels)) for kernels in split(device, schedule, 1)]
+    return context, [(kernels, build_source(context, schedule, kernels)) for kernels in split(schedule, 1)]
 
 
 def load_units(

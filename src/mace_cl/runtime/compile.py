@@ -47,7 +47,7 @@ def compile_units(device: Device, schedule: Schedule, jobs: int, progress: Progr
     """
     if not device.can_compile:
         raise DeviceError(f"{device.name} ({device.runtime}) {device.reason}")
-    groups = split(device, schedule, jobs)
+    groups = split(schedule, jobs)
     if not groups:
         return []
     begin = time.perf_counter()

@@ -35,9 +35,7 @@ def wrong_kernels(
     Raises:
         BuildError: the safe build fails.
     """
-    programs = [
-        (kernels, build_source(context, schedule, kernels, safe=True)) for kernels in split(device, schedule, 1)
-    ]
+    programs = [(kernels, build_source(context, schedule, kernels, safe=True)) for kernels in split(schedule, 1)]
     wrong: dict[int, int] = {}
     least = STEPS if quantises(schedule) else 1.0
     with Executor(device, context, schedule, programs, constants) as safe:
