@@ -27,6 +27,12 @@ Answer = Callable[[dict[str, Any], list[bytes], Report], dict[str, Any]]
 """What a child runs: it takes a question, the bytes after it and somewhere to report to."""
 
 
+_VARIABLES = {
+    "ORT_DISABLE_TELEMETRY": "1",  # else ONNX Runtime keeps telemetry on the disk
+    "OPENBLAS_NUM_THREADS": "1",  # else NumPy's threads spin for 0.1 s after its import
+}
+
+
 class ChildError(Exception):
     """The child gave no answer; the message says how it ended and its last words."""
 
@@ -39,9 +45,8 @@ class Child:
 
     def __init__(self, module: str, function: str, *, several: bool = False) -> None:
         answer = "converse" if several else "serve"
-        # ONNX Runtime keeps telemetry on the disk unless it is told not to before it is imported
         start = (
-            "import os, sys; os.environ['ORT_DISABLE_TELEMETRY'] = '1'; "
+            f"import os, sys; os.environ.update({_VARIABLES!r}); "
             f"sys.path[:] = {sys.path!r}; from mace_cl.child import {answer}; "
             f"from {module} import {function}; {answer}({function})"
         )

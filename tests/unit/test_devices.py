@@ -536,6 +536,13 @@ class TestDescribing:
         assert block_for(device) == 4
 
 
+def test_general_variants_are_asked_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCL_WORK_GROUP_SPECIALIZATION", "1")
+    with drivers.general_variants():
+        assert os.environ["POCL_WORK_GROUP_SPECIALIZATION"] == "0"
+    assert os.environ["POCL_WORK_GROUP_SPECIALIZATION"] == "1"
+
+
 def test_threads_are_kept_on_cores_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POCL_AFFINITY", raising=False)
     monkeypatch.delenv("POCL_MAX_PTHREAD_COUNT", raising=False)

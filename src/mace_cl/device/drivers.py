@@ -24,7 +24,7 @@ from mace_cl.record import record
 if TYPE_CHECKING:
     import pyopencl
 
-__all__ = ["Driver", "DriverError", "installed", "one_thread_per_core", "platforms"]
+__all__ = ["Driver", "DriverError", "general_variants", "installed", "one_thread_per_core", "platforms"]
 
 _VENDORS = "/etc/OpenCL/vendors"
 _LIBRARIES = (
@@ -139,14 +139,23 @@ def one_thread_per_core() -> Iterator[None]:
         yield
 
 
+def general_variants() -> AbstractContextManager[None]:
+    """PoCL's kernels that run for the first time meanwhile do so in the variant that its binaries hold.
+
+    That is the one for any work-group size.  Left to itself it compiles another for the size at hand, which takes as
+    long again.  It keeps to what a kernel's first run took.
+    """
+    return _environment({"POCL_WORK_GROUP_SPECIALIZATION": "0"})
+
+
 def _loader_limited_to(library: str) -> AbstractContextManager[None]:
     return _environment({"OCL_ICD_VENDORS": library, "PYOPENCL_HOME": os.path.dirname(__file__)})
 
 
 @contextmanager
 def _environment(wanted: dict[str, str]) -> Iterator[None]:
-    # Loaders and drivers have no other interface than these variables, which they read when they start;
-    # afterwards they are as before, so that no child process inherits them.
+    # Loaders and drivers have no other interface than these variables; afterwards they are as before, so that no
+    # child process inherits them.
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

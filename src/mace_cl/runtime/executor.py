@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mace_cl.device import general_variants, quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, DeviceError, InputError
 from mace_cl.runtime import sequence
@@ -85,6 +86,8 @@ class Executor:
             self._enqueues: list[Enqueue] | None = None
             # each host part comes before the launches of one stretch
             self._stretches = [(begin, self._stretch(begin, end)) for begin, end in pairwise([*bounds, bounds[-1]])]
+            if self._shared and quirk_for(device).binary_after_first_run:
+                self._wake()
             if limit > 0 and not schedule.shares:
                 self._stretches = self._sliced()
             self._values: dict[str, Any] = {}
@@ -143,6 +146,14 @@ class Executor:
             raise BuildError(f"{self.device.name}: kernel {name} takes {taken} arguments, not {len(arguments)}")
         kernel.set_args(*arguments)
         return kernel
+
+    def _wake(self) -> None:
+        """Run a sequence of no launch of each unit, in the variant that binaries hold."""
+        with general_variants():
+            for _, program in self._programs:
+                kernel = self._sequence(program, 0, 0)
+                self._cl.enqueue_nd_range_kernel(self._queue, kernel, *sequence.grid(self.schedule))
+            self._queue.finish()
 
     def _sliced(self) -> list[tuple[int, list[Enqueue]]]:
         """The stretches with long launches cut, by the time that each takes on what lies in the arena."""

@@ -1,6 +1,6 @@
 """What runs in child processes, because a driver may end the process that calls it.
 
-``build`` compiles one unit of kernels and gives back the driver's binary; drivers also lock their
+``builder`` compiles units of kernels and gives back the driver's binaries; drivers also lock their
 compilers against their own threads, so that only processes compile in parallel.  ``prove`` loads a
 part of a program file and answers its golden vectors.  ``refer`` runs a model in ONNX Runtime, whose
 answer is the reference.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,13 @@ from mace_cl.device.device import Device
 from mace_cl.errors import BuildError, HostError, MaceClError
 from mace_cl.program.bucket import Value
 from mace_cl.program.program import Unit
-from mace_cl.runtime import sequence
 from mace_cl.runtime.build import build_source, entry, load_units
 from mace_cl.runtime.compile import schedule_from_request
 from mace_cl.runtime.executor import Executor, image_of
 from mace_cl.runtime.golden import compare, expected, golden_inputs, quantises, sample, tolerance
 from mace_cl.schedule import Launch, Port, Schedule
 
-__all__ = ["build", "builder", "complete_binary", "prove", "refer"]
+__all__ = ["builder", "complete_binary", "prove", "refer"]
 
 
 def complete_binary(
@@ -42,23 +42,16 @@ def complete_binary(
     """The driver's binary of a built program.
 
     Where a driver makes machine code only at the first enqueue, each kernel is run once before, on
-    buffers of zeros, and a sequence of no launch; otherwise the binary would have to be compiled again at each
-    start.  ``compiled`` is then called with each kernel's index and the seconds that took, but not for a sequence.
+    buffers of zeros; otherwise the binary would have to be compiled again at each start.  ``compiled`` is
+    then called with each kernel's index and the seconds that took.  A sequence runs as its binary holds it
+    (`mace_cl.runtime.executor`), so that it need not run before.
 
     Raises:
         BuildError: the driver gives no binary.
     """
     import pyopencl as cl
 
-    if quirk_for(device).binary_after_first_run and schedule.shares:
-        queue = cl.CommandQueue(context)
-        zeros = np.zeros(sequence.counters(schedule), np.int32)
-        buffer = cl.Buffer(context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=zeros)
-        kernel = cl.Kernel(program, sequence.entry(schedule))
-        kernel.set_args(*map(np.int32, (0, 0, 0)), *[buffer] * 4)
-        cl.enqueue_nd_range_kernel(queue, kernel, *sequence.grid(schedule))
-        queue.finish()
-    elif quirk_for(device).binary_after_first_run:
+    if quirk_for(device).binary_after_first_run and not schedule.shares:
         first: dict[int, Launch] = {}
         for launch in schedule.launches:
             first.setdefault(launch.kernel, launch)
@@ -82,33 +75,35 @@ def complete_binary(
     return bytes(binaries[0])
 
 
-def _device(request: dict[str, Any]) -> Device:
-    return find_same(request["device"], request["signature"])
-
-
-def build(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[str, Any]:
-    """Compile a unit, and load its binary again as a later start will."""
-    try:
-        import pyopencl as cl
-
-        device = _device(request)
-        schedule, kernels = schedule_from_request(request)
-        context = cl.Context([device.handle])  # type: ignore[list-item]
-        program = build_source(context, schedule, kernels)
-        binary = complete_binary(
-            device, context, schedule, kernels, program,
-            lambda index, seconds: report({"kernel": index, "seconds": seconds}),
-        )  # fmt: skip
-        ((_, again),) = load_units(context, device, schedule, [Unit(tuple(kernels), binary)])
-        for index in kernels:
-            cl.Kernel(again, entry(schedule, index))
-        return {"binary": base64.b64encode(binary).decode()}
-    except MaceClError as error:
-        return {"error": str(error)}
-
-
 def builder() -> Answer:
-    """Answers as `build` does, any number of times."""
+    """Compiles a unit, and loads its binary again as a later start will; any number of times, for one device."""
+    import pyopencl as cl
+
+    kept: list[Any] = []  # until the process ends, as what a driver takes to let go the answer need not wait for
+
+    @cache
+    def opened(runtime: str, signature: str) -> tuple[Device, Any]:
+        device = find_same(runtime, signature)
+        return device, cl.Context([device.handle])  # type: ignore[list-item]
+
+    def build(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[str, Any]:
+        try:
+            device, context = opened(request["device"], request["signature"])
+            schedule, kernels = schedule_from_request(request)
+            program = build_source(context, schedule, kernels)
+            kept.append(program)
+            binary = complete_binary(
+                device, context, schedule, kernels, program,
+                lambda index, seconds: report({"kernel": index, "seconds": seconds}),
+            )  # fmt: skip
+            ((_, again),) = load_units(context, device, schedule, [Unit(tuple(kernels), binary)])
+            kept.append(again)
+            for index in kernels:
+                cl.Kernel(again, entry(schedule, index))
+            return {"binary": base64.b64encode(binary).decode()}
+        except MaceClError as error:
+            return {"error": str(error)}
+
     return build
 
 
@@ -124,7 +119,7 @@ def prove(request: dict[str, Any], blobs: list[bytes], report: Report) -> dict[s
         target = opened.program.targets[request["target"]]
         schedule = target.schedule
         constants = blobs[1] if target.constants is None else target.constants
-        device = _device(request)
+        device = find_same(request["device"], request["signature"])
         context = cl.Context([device.handle])  # type: ignore[list-item]
         programs = load_units(context, device, schedule, target.units)
         executor = Executor(device, context, schedule, programs, np.frombuffer(constants, np.uint8))
