@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -86,11 +88,11 @@ class Conv2D:
 
     @property
     def flops(self) -> int:
-        return 2 * self.batch * self.channels[1] * self._depth * int(np.prod(self.window.output))
+        return 2 * self.batch * self.channels[1] * self._depth * prod(self.window.output)
 
-    @property
+    @cached_property
     def _depth(self) -> int:
-        return self.channels[0] // self.groups * int(np.prod(self.window.kernel))
+        return self.channels[0] // self.groups * prod(self.window.kernel)
 
     @property
     def blocks(self) -> int:
@@ -127,7 +129,7 @@ class Conv2D:
         w = self.window
         return w.kernel == w.strides == (1, 1) and w.pads == (0, 0) and w.input == w.output
 
-    @property
+    @cached_property
     def _flat(self) -> Conv2D:
         """The same convolution over one long row, where that is the same."""
         w = self.window
@@ -180,7 +182,7 @@ class Conv2D:
 
     def _weights(self, blocks: int) -> int:
         """Vectors of weights, packed."""
-        taps = int(np.prod(self.window.kernel))
+        taps = prod(self.window.kernel)
         return self.groups * ceil_div(self.blocks, blocks) * blocks * self.packed_depth * taps
 
     def default(self, traits: Traits) -> dict[str, int]:
@@ -203,11 +205,11 @@ class Conv2D:
         groups = self.groups * ceil_div(self.blocks, r)
         items = self.batch * tiles * groups
         step = max(t * r, 8) + 0.6 * r + 0.15 * t + 1.0
-        parts = self._depth / (self.part * self.input_block * np.prod(self.window.kernel))
+        parts = self._depth / (self.part * self.input_block * prod(self.window.kernel))
         add = 1 if 2 * t * r + r < traits.vector_registers else 5
         work = items * (self._depth * step + (parts * add * t * r if parts > 1 else 0) + 8 * t * r + 250)
         weights = self._depth * groups * r * self.c * 4
-        image = int(np.prod(window.input)) * self.channels[0] * 4
+        image = prod(window.input) * self.channels[0] * 4
         if parameters["channels_first"]:
             far = image + weights * (tiles if weights > traits.near_cache else 1)
         else:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts
 from mace_cl.kernels.epilogue import masked
@@ -80,7 +79,7 @@ def in_registers(problem: Conv2D, entry: str, parameters: Parameters) -> Rendere
 
 def _offsets(problem: Conv2D, entry: str) -> str:
     """Where the gathered channels lie in their operands, in floats."""
-    c, pixels = problem.c, int(np.prod(problem.window.input))
+    c, pixels = problem.c, prod(problem.window.input)
     channels = [problem.gather[index][1] for index in problem.channel_order]
     offsets = ", ".join(str(channel // c * pixels * c + channel % c) for channel in channels)
     return f"__constant int {entry}_offset[] = {{{offsets}}};\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class DepthwiseConv2D:
 
     @property
     def flops(self) -> int:
-        return 2 * self.batch * self.channels * int(np.prod(self.window.kernel) * np.prod(self.window.output))
+        return 2 * self.batch * self.channels * prod(self.window.kernel) * prod(self.window.output)
 
     def space(self, traits: Traits) -> Iterator[dict[str, int]]:
         """All legal parameters: T accumulators and one row of the filter should fit the vector registers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,10 +84,10 @@ class Elementwise:
 
     @property
     def flops(self) -> int:
-        return len(self.expr.body) * int(np.prod(self.dims))
+        return len(self.expr.body) * prod(self.dims)
 
     def default(self, traits: Traits) -> dict[str, int]:
-        total = int(np.prod(self.dims))
+        total = prod(self.dims)
         return {"chunk": max(256, min(8192, total // (4 * traits.cores)))}
 
     def pack(self, operand: int, array: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
@@ -126,7 +127,7 @@ class Elementwise:
                 if not by_row:
                     code.add("const int row = 0;")
                 self._inner(code, accesses, inner, vector, by_row)
-        return Rendered(prelude(self.c) + code.text(), (chunks, int(np.prod(outer, initial=1)), 1))
+        return Rendered(prelude(self.c) + code.text(), (chunks, prod(outer), 1))
 
     def _inner(self, code: Code, accesses: Sequence[Access], inner: int, vector: bool, by_row: bool) -> None:
         first, last = ("0", str(inner)) if by_row else ("begin", "end")

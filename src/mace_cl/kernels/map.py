@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.kernels import types
@@ -54,11 +54,11 @@ class Map:
 
     @property
     def flops(self) -> int:
-        return self.work * int(np.prod(self.dims, initial=1))
+        return self.work * prod(self.dims)
 
     def default(self, traits: Traits) -> dict[str, int]:
         """On a CPU a work-item takes a run of points; on a GPU one, in groups of 64."""
-        total = int(np.prod(self.dims, initial=1))
+        total = prod(self.dims)
         if not traits.is_cpu:
             return {"chunk": 1, "group": 64}
         most = max(1, 8192 // max(1, self.work))
@@ -69,7 +69,7 @@ class Map:
 
     def render(self, entry: str, parameters: Parameters) -> Rendered:
         dims, accesses = self._space()
-        total = int(np.prod(dims, initial=1))
+        total = prod(dims)
         chunk, group = parameters["chunk"], parameters["group"]
         items = ceil_div(ceil_div(total, chunk), group) * group
         code = Code()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class MatMul:
 
     @property
     def flops(self) -> int:
-        return 2 * int(np.prod(self.size)) * int(np.prod(self.batch, initial=1))
+        return 2 * prod(self.size) * prod(self.batch)
 
     @property
     def _width(self) -> int:
@@ -100,7 +101,7 @@ class MatMul:
             for i in range(t):
                 for j in range(r):
                     self._store(code, kind, i, j)
-        grid = (len(tile_starts(n, r * width)), len(tile_starts(m, t)), int(np.prod(self.batch, initial=1)))
+        grid = (len(tile_starts(n, r * width)), len(tile_starts(m, t)), prod(self.batch))
         return Rendered(prelude(self.c) + unaligned(entry, self.c) + code.text(), grid)
 
     def _store(self, code: Code, kind: str, i: int, j: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts, unpacked
@@ -38,7 +38,7 @@ class Pool2D:
 
     @property
     def flops(self) -> int:
-        return self.batch * self.channels * int(np.prod(self.window.kernel) * np.prod(self.window.output))
+        return self.batch * self.channels * prod(self.window.kernel) * prod(self.window.output)
 
     def default(self, traits: Traits) -> dict[str, int]:
         return {"tile": min(self.window.output[1], 4)}

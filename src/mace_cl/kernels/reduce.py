@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, unpacked
@@ -50,7 +50,7 @@ class Reduce:
 
     @property
     def flops(self) -> int:
-        return int(np.prod(self.kept) * np.prod(self.reduced))
+        return prod(self.kept) * prod(self.reduced)
 
     def default(self, traits: Traits) -> dict[str, int]:
         return {}
@@ -62,7 +62,7 @@ class Reduce:
         kind, width = ("vec", self.c) if self.blocked else ("float", 1)
         start, step = REDUCTIONS[self.kind]
         dims, (access,) = merge(self.reduced, [Access(self.reduced_strides)])
-        count = int(np.prod(self.kept)) // width
+        count = prod(self.kept) // width
         kept = (*self.kept[:-1], self.kept[-1] // width)
         strides = (*self.kept_strides[:-1], self.kept_strides[-1] * width)
         load = "LOAD(x + {0})" if self.blocked else "x[{0}]"
@@ -78,7 +78,7 @@ class Reduce:
             position = " + ".join(["base", *(f"i{index} * {access.strides[index]}" for index in range(len(dims)))])
             code.add("{", f"  const {kind} v = {load.format(position)};", f"  a = {step.format(a='a', x='v')};", "}")
             if self.kind == "mean":
-                code.add(f"a *= ({kind})({1 / int(np.prod(self.reduced))!r}f);")
+                code.add(f"a *= ({kind})({1 / prod(self.reduced)!r}f);")
             value = "a"
             if self.blocked:
                 blocks = ceil_div(self.channels, self.c)

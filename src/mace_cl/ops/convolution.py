@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -179,7 +180,7 @@ def lower_linear(builder: Builder, node: ir.Node) -> None:
     assert x is not None
     assert node.inputs[1] is not None
     *outer, depth = builder.shape(x)
-    rows = int(np.prod(outer, initial=1))
+    rows = prod(outer)
     outputs = builder.shape(y)[-1]
     biased = attribute(node, "operands", len(node.inputs)) > 2
     builder.expect(node, node.inputs[1], (outputs, depth))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -182,7 +183,7 @@ def lower(builder: Builder, node: ir.Node) -> None:
     blocked = (
         len(shape) >= 3
         and any(builder.shape(value) == shape and builder.has(value, "blocked") for value in varying)
-        and all(len(builder.shape(value)) == len(shape) or int(np.prod(builder.shape(value))) == 1 for value in varying)
+        and all(len(builder.shape(value)) == len(shape) or prod(builder.shape(value)) == 1 for value in varying)
     )
     if blocked:
         _lower_blocked(builder, node, expr, inputs, shape)

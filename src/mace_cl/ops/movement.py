@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from mace_cl.graph import array_of, attribute, is_used
@@ -85,11 +85,11 @@ def lower_concat(builder: Builder, node: ir.Node) -> None:
     blocked = axis == 1 and whole and any(builder.has(value, "blocked") for value in inputs)
     layout = "blocked" if blocked else "nchw"
     target = builder.allocate(y, layout)
-    outer = int(np.prod(shape[:axis], initial=1))
-    total = int(np.prod(shape[axis:]))
+    outer = prod(shape[:axis])
+    total = prod(shape[axis:])
     at, item = 0, item_bytes(builder.type(y))
     for value in inputs:
-        size = int(np.prod(builder.shape(value)[axis:]))
+        size = prod(builder.shape(value)[axis:])
         source = builder.blocked(value) if blocked else builder.plain(value)
         if outer == 1 and at * item % builder.layout.view_alignment == 0:
             part = Region(target.buffer, target.offset + at * item, size * item)
@@ -108,7 +108,7 @@ def _strided(
     operand = builder.plain(x)
     item = item_bytes(builder.type(x))
     if dense and isinstance(operand, Region) and offset * item % builder.layout.view_alignment == 0:
-        size = int(np.prod(dims, initial=1)) * item
+        size = prod(dims) * item
         builder.place(y, "nchw", Region(operand.buffer, operand.offset + offset * item, size))
         return
     target = builder.allocate(y, "nchw")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from mace_cl.graph import array_of, attribute, is_used
@@ -25,11 +25,11 @@ def lower_softmax(builder: Builder, node: ir.Node) -> None:
     shape = builder.shape(x)
     if builder.opset < 13:
         axis = attribute(node, "axis", 1) % len(shape)
-        length, inner = int(np.prod(shape[axis:])), 1
+        length, inner = prod(shape[axis:]), 1
     else:
         axis = attribute(node, "axis", -1) % len(shape)
-        length, inner = shape[axis], int(np.prod(shape[axis + 1 :], initial=1))
-    problem = Softmax(builder.block, int(np.prod(shape[:axis], initial=1)), length, inner, node.op_type == "LogSoftmax")
+        length, inner = shape[axis], prod(shape[axis + 1 :])
+    problem = Softmax(builder.block, prod(shape[:axis]), length, inner, node.op_type == "LogSoftmax")
     source = builder.region(x)
     builder.emit(problem, [source], builder.allocate(y, "nchw"), node)
 
@@ -66,9 +66,9 @@ def lower_layer_norm(builder: Builder, node: ir.Node) -> None:
     if not plain or builder.type(x) != "float32" or any(is_used(value) for value in node.outputs[1:]):
         lower_layer_norm_any(builder, node)
         return
-    length = int(np.prod(shape[axis:]))
+    length = prod(shape[axis:])
     epsilon = attribute(node, "epsilon", 1e-5)
-    problem = LayerNorm(builder.block, int(np.prod(shape[:axis], initial=1)), length, epsilon, len(given) > 1)
+    problem = LayerNorm(builder.block, prod(shape[:axis]), length, epsilon, len(given) > 1)
     assert x is not None
     source = builder.region(x)
     builder.emit(problem, [source, *map(builder.constant, given)], builder.allocate(y, "nchw"), node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -117,11 +118,11 @@ Shape = tuple[int, ...]
 
 def _lead(ids: NDArray[np.int64], before: Shape, after: Shape) -> Shape | None:
     """The leading dimensions of ``after`` that hold the channels, if rows and columns stay together behind them."""
-    plane = int(np.prod(before[ids.ndim :]))
+    plane = prod(before[ids.ndim :])
     size = 1
     for count, dimension in enumerate(after, 1):
         size *= dimension
-        if size == ids.size and int(np.prod(after[count:], initial=1)) == plane:
+        if size == ids.size and prod(after[count:]) == plane:
             return after[:count]
     return None
 

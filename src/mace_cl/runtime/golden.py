@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def golden_inputs(ports: Iterable[Port]) -> dict[str, Any]:
         if port.dtype not in ITEM_BYTES and port.dtype != "string":
             inputs[port.name] = []
             continue
-        count = int(np.prod(port.shape or (), initial=1))
+        count = prod(port.shape or ())
         bits = np.arange(count, dtype=np.uint32) + np.uint32(0x9E3779B9 * (number + 1) % 2**32)
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
             bits ^= bits >> np.uint32(shift)

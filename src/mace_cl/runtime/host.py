@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ class HostPart:
 def _view(port: Port, constants: NDArray[np.uint8]) -> NDArray[Any]:
     assert port.slot is not None
     assert port.shape is not None
-    size = int(np.prod(port.shape)) * np.dtype(port.dtype).itemsize
+    size = prod(port.shape) * np.dtype(port.dtype).itemsize
     return constants[port.slot.offset : port.slot.offset + size].view(port.dtype).reshape(port.shape)
 
 

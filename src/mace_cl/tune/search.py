@@ -76,18 +76,24 @@ class Choices:
 
     def parameters(self, problem: Problem, traits: Traits) -> dict[str, int]:
         """As `mace_cl.bind.Choose`."""
-        return self._found(problem)[0] if is_tunable(problem) else problem.default(traits)
+        known = self._known(problem) if is_tunable(problem) else None
+        return known[0] if known else problem.default(traits)
 
     def algorithm(self, problem: Conv2D) -> int:
         """As `mace_cl.lower.winograd.Algorithm`."""
-        return 0 if self.exact else self._found(Convolution(problem))[0]["winograd"]
+        if self.exact:
+            return 0
+        choice = Convolution(problem)
+        known = self._known(choice)
+        return (known[0] if known else choice.default(self.traits))["winograd"]
 
     def rung(self, problem: Problem | Convolution) -> str:
         """Where the choice for a problem comes from, one of `mace_cl.tune.records.RUNGS`."""
-        return self._found(problem)[1] if isinstance(problem, Convolution) or is_tunable(problem) else "default"
+        known = self._known(problem) if isinstance(problem, Convolution) or is_tunable(problem) else None
+        return known[1] if known else "default"
 
-    def _found(self, problem: Space) -> tuple[dict[str, int], str]:
-        return self.records.find(problem, self.traits, self.place) or (problem.default(self.traits), "default")
+    def _known(self, problem: Space) -> tuple[dict[str, int], str] | None:
+        return self.records.find(problem, self.traits, self.place)
 
 
 @dataclass(frozen=True)
