@@ -37,7 +37,7 @@ from mace_cl.program.bucket import Input, Value
 from mace_cl.program.program import ModelIdentity, Pairs, Program, Target, Unit
 from mace_cl.request import Request
 from mace_cl.runtime.build import Progress
-from mace_cl.runtime.compile import Built, compile_units
+from mace_cl.runtime.compile import Built, Workers, compile_units
 from mace_cl.runtime.golden import checkable
 from mace_cl.runtime.host import HostPart, inferred, provider_name, refusal, require, share
 from mace_cl.runtime.sequence import shares_for
@@ -288,7 +288,7 @@ def tune(request: Request, choices: Choices, budget: float, watch: Callable[[Sta
 
 
 def build(
-    prepared: Prepared, device: Device, jobs: int, progress: Progress | None = None
+    prepared: Prepared, device: Device, jobs: int, progress: Progress | None = None, workers: Workers | None = None
 ) -> tuple[Target, list[Built]]:
     """Build all kernels, and meanwhile ask ONNX Runtime, if it is installed, for the golden outputs.
 
@@ -296,7 +296,7 @@ def build(
         DeviceError, BuildError: as `mace_cl.runtime.compile.compile_units`.
     """
     with _Reference(prepared) as reference:
-        built = compile_units(device, prepared.schedule, jobs, progress)
+        built = compile_units(device, prepared.schedule, jobs, progress, workers)
         golden, oracle = reference.result()
     units = tuple(Unit(unit.kernels, unit.binary) for unit in built)
     constants = memoryview(prepared.constants)  # type: ignore[arg-type]

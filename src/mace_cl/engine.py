@@ -33,7 +33,7 @@ from mace_cl.request import Clock, Request, Shapes, access, proofs
 from mace_cl.runtime.build import Progress
 from mace_cl.schedule import Place, Port, Schedule, places
 from mace_cl.settings import RUNTIMES, Settings
-from mace_cl.start import open_inputs, renew, seek, start
+from mace_cl.start import ahead, open_inputs, renew, seek, start
 
 if TYPE_CHECKING:
     from mace_cl.program.bucket import Bucket
@@ -143,15 +143,16 @@ class Runtime:
         request = request_for(source, given, chosen, settings, program, shapes, progress, clock, outputs)
         clock.mark("identity")
         found = seek(request, given)
-        self.symbolic = open_inputs(request, found)
-        self._variants: Variants | None = None
-        if self.symbolic:
-            from mace_cl.variants import Variants
+        with ahead(request, found) as request:
+            self.symbolic = open_inputs(request, found)
+            self._variants: Variants | None = None
+            if self.symbolic:
+                from mace_cl.variants import Variants
 
-            self._variants = Variants(replace(request, inputs=self.symbolic), given)
-            self._variants.begin(found)
-        else:
-            self._fixed = start(request, given, found)
+                self._variants = Variants(replace(request, inputs=self.symbolic), given)
+                self._variants.begin(found)
+            else:
+                self._fixed = start(request, given, found)
         self.device = chosen
         self.timings = clock.seconds
 

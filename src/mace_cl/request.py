@@ -19,7 +19,7 @@ from mace_cl.settings import Settings
 
 if TYPE_CHECKING:
     from mace_cl.runtime.build import Progress
-    from mace_cl.runtime.compile import Built
+    from mace_cl.runtime.compile import Built, Workers
     from mace_cl.runtime.executor import Executor
 
 __all__ = ["Clock", "Found", "Request", "Shapes", "access", "proofs"]
@@ -52,7 +52,8 @@ class Request:
     model's own.
 
     Where shapes or parameters are open, ``inputs`` are the model's and ``bucket`` is what is to be run now; without
-    it any will do.  ``live`` are the executors for other buckets, the one used last at the end.
+    it any will do.  ``live`` are the executors for other buckets, the one used last at the end.  ``workers`` are
+    processes that compile and may have begun.
     """
 
     model: Path | bytes | None
@@ -67,6 +68,7 @@ class Request:
     outputs: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     bucket: Bucket | None = None
+    workers: Workers | None = None
     live: tuple[tuple[Bucket, Executor], ...] = ()
 
     @property

@@ -10,6 +10,8 @@ added to a given program, because it is bytes or its maker signed it, the store 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,7 @@ from mace_cl.runtime.executor import Executor
 if TYPE_CHECKING:
     from mace_cl.compiler import Prepared
 
-__all__ = ["foresee", "open_inputs", "renew", "seek", "start"]
+__all__ = ["ahead", "foresee", "open_inputs", "renew", "seek", "start"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -83,6 +85,18 @@ def foresee(request: Request, given: Opened | None) -> tuple[Found, Decision]:
 def seek(request: Request, given: Opened | None) -> Found:
     """The program that a start looks at first."""
     return given or look(place_of(request, given), request)
+
+
+@contextmanager
+def ahead(request: Request, found: Found) -> Iterator[Request]:
+    """The request, meanwhile with processes that compile: begun at once where nothing was found."""
+    if found is not None or not request.device.can_compile or request.settings.runtime == "cpu":
+        yield request
+        return
+    from mace_cl.runtime.compile import Workers  # a warm start does without
+
+    with Workers(request.settings.jobs) as workers:
+        yield replace(request, workers=workers)
 
 
 def open_inputs(request: Request, found: Found) -> tuple[Input, ...]:
@@ -312,7 +326,7 @@ def _from_model(request: Request, path: Path | None, found: Found, decision: Dec
         executor, decision = _with_weights(request, found, prepared.schedule, prepared.constants, decision)
         if executor is not None:
             return executor, decision
-    target, built = compiler.build(prepared, request.device, request.settings.jobs, request.progress)
+    target, built = compiler.build(prepared, request.device, request.settings.jobs, request.progress, request.workers)
     request.clock.built += built
     request.clock.mark("compile")
     made = checked(request, replace(target, provenance=_because(target, decision.code)), prepared.constants)
@@ -392,7 +406,7 @@ def _from_sources(request: Request, path: Path | None, found: Found, decision: D
         shares = shares_for(device) if single else 0
         target = replace(target, schedule=replace(target.schedule, shares=shares))
         try:
-            built = compile_units(device, target.schedule, request.settings.jobs, request.progress)
+            built = compile_units(device, target.schedule, request.settings.jobs, request.progress, request.workers)
             request.clock.built += built
             request.clock.mark("compile")
             units = tuple(Unit(unit.kernels, unit.binary) for unit in built)

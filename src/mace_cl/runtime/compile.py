@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from queue import SimpleQueue
+from types import TracebackType
 from typing import Any
 
 from mace_cl.child import Child, ChildError
@@ -18,7 +19,7 @@ from mace_cl.errors import BuildError, DeviceError
 from mace_cl.runtime.build import Progress, split
 from mace_cl.schedule import Kernel, Launch, Schedule, Slot
 
-__all__ = ["Built", "compile_units", "schedule_from_request"]
+__all__ = ["Built", "Workers", "compile_units", "schedule_from_request"]
 
 logger = logging.getLogger("mace_cl")
 
@@ -36,8 +37,33 @@ class Built:
     each: tuple[float, ...] = ()
 
 
-def compile_units(device: Device, schedule: Schedule, jobs: int, progress: Progress | None = None) -> list[Built]:
-    """Compile all kernels, in ``jobs`` processes at once; says in the log which took longest.
+class Workers:
+    """Processes that compile, begun before there is something to compile: it takes them a while to start."""
+
+    def __init__(self, count: int = 0) -> None:
+        self._idle = [Child("mace_cl.runtime.worker", "builder", several=True) for _ in range(count)]
+
+    def take(self, count: int) -> list[Child]:
+        """``count`` of them, which are the caller's then; new ones where too few have begun."""
+        self._idle += Workers(count - len(self._idle))._idle
+        taken, self._idle = self._idle[:count], self._idle[count:]
+        return taken
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End those that nobody took."""
+        while self._idle:
+            self._idle.pop().kill()
+
+
+def compile_units(
+    device: Device, schedule: Schedule, jobs: int, progress: Progress | None = None, workers: Workers | None = None
+) -> list[Built]:
+    """Compile all kernels, in ``jobs`` processes at once, of ``workers`` first; says in the log which took longest.
 
     A schedule without kernels, such as that of a model that only reshapes, has no unit.
 
@@ -62,7 +88,7 @@ def compile_units(device: Device, schedule: Schedule, jobs: int, progress: Progr
         finally:
             free.put(child)
 
-    children = [Child("mace_cl.runtime.worker", "builder", several=True) for _ in range(jobs)]
+    children = (workers or Workers()).take(jobs)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for child in children:
