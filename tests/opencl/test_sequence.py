@@ -15,6 +15,7 @@ from mace_cl import Runtime
 from mace_cl.compiler import Prepared, prepare
 from mace_cl.device import Device
 from mace_cl.errors import BuildError, SettingsError
+from mace_cl.runtime.alike import alike
 from mace_cl.runtime.build import build_source, split
 from mace_cl.runtime.executor import Executor
 from mace_cl.runtime.golden import golden_inputs
@@ -97,6 +98,38 @@ def test_a_sequence_answers_as_launches_do(
     with started(device, context, schedule, prepared, jobs) as executor:
         inputs = golden_inputs(schedule.inputs)
         for _ in range(20):  # counters are zero again after each run
+            assert equal(executor.run(inputs), wanted)
+
+
+def growing() -> bytes:
+    """Convolutions and depthwise ones that differ in channels alone."""
+    nodes, weights, at, channels = [], [], "x", 32
+    for number, wide in enumerate((32, 64, 96, 128)):
+        shapes = {"w": (wide, channels, 1, 1), "d": (wide, 1, 3, 3)}
+        weights += [numpy_helper.from_array(filled(key, s) / 8, f"{key}{number}") for key, s in shapes.items()]
+        nodes += [
+            helper.make_node("Conv", [at, f"w{number}"], [f"a{number}"]),
+            helper.make_node("Conv", [f"a{number}", f"d{number}"], [f"b{number}"], group=wide, pads=[1] * 4),
+        ]
+        at, channels = f"b{number}", wide
+    ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32, 12, 12])]
+    results = [helper.make_tensor_value_info(at, TensorProto.FLOAT, [1, 128, 12, 12])]
+    model = helper.make_model(helper.make_graph(nodes, "growing", ports, results, weights))
+    model.opset_import[0].version, model.ir_version = 17, 9
+    return model.SerializeToString()
+
+
+def test_kernels_alike_answer_as_each_does(device: Device, context: Any) -> None:
+    prepared = prepare(growing(), device, None)
+    if any(launch.local_size != (1, 1, 1) for launch in prepared.schedule.launches):
+        pytest.skip("kernels for this device run in groups of several work-items")
+    groups = [one.kernels for one in alike(dict(enumerate(prepared.schedule.kernels)))]
+    assert len(groups) < len(prepared.schedule.kernels)
+    inputs = golden_inputs(prepared.schedule.inputs)
+    with started(device, context, replace(prepared.schedule, shares=0), prepared) as executor:
+        wanted = executor.run(inputs)
+    for jobs in (1, 2):
+        with started(device, context, replace(prepared.schedule, shares=2), prepared, jobs) as executor:
             assert equal(executor.run(inputs), wanted)
 
 

@@ -12,6 +12,7 @@ from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
 from mace_cl.program.program import Unit
 from mace_cl.runtime import sequence
+from mace_cl.runtime.alike import alike
 from mace_cl.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
 
 
 def _stretches(schedule: Schedule, wanted: int) -> list[tuple[int, ...]]:
-    total = sum(len(kernel.source) for kernel in schedule.kernels)
+    lengths = {one.kernels[0]: len(one.text) for one in alike(dict(enumerate(schedule.kernels)))}
+    total = sum(lengths.values())
     groups: list[list[int]] = [[]]
     done = 0
-    for index, kernel in enumerate(schedule.kernels):
-        if groups[-1] and done >= total * len(groups) / wanted:
+    for index in range(len(schedule.kernels)):
+        if groups[-1] and len(groups) < wanted and done >= total * len(groups) / wanted:
             groups.append([])
         groups[-1].append(index)
-        done += len(kernel.source)
+        done += lengths.get(index, 0)  # of several of a kind the first is the text
     return [tuple(group) for group in groups if group]
 
 

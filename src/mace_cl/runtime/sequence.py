@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mace_cl.device import quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
+from mace_cl.runtime.alike import alike
 from mace_cl.schedule import MOST_SHARES, Schedule, Size3
 
 __all__ = ["arguments", "counters", "entry", "grid", "shares_for", "source", "table"]
@@ -56,7 +57,7 @@ def entry(schedule: Schedule) -> str:
 
 
 def source(schedule: Schedule, kernels: Sequence[int]) -> str:
-    """OpenCL C: the kernels as functions, and the one that calls them.
+    """OpenCL C: the kernels as functions, those of a kind as one, and the one that calls them.
 
     A row of ``table`` is a launch: the kernel's index in the schedule, how many work-items, how many of them in the
     first and in the second dimension, then for each argument twice its offset in bytes, plus one if it lies in the
@@ -66,25 +67,28 @@ def source(schedule: Schedule, kernels: Sequence[int]) -> str:
         BuildError: a kernel's text is none that a template makes.
     """
     attributes, functions, cases = "", [], []
-    for index in kernels:
-        kernel = schedule.kernels[index]
-        found = _HEAD.search(kernel.source)
-        if found is None or found[2] != kernel.name:
-            raise BuildError(f"the text of kernel {kernel.name} does not begin as one of mace-cl's; compile the model")
-        text = kernel.source.replace(
+    for one in alike({index: schedule.kernels[index] for index in kernels}):
+        found = _HEAD.search(one.text)
+        if found is None or found[2] != one.name:
+            raise BuildError(f"the text of kernel {one.name} does not begin as one of mace-cl's; compile the model")
+        integers = ", ".join(f"const int {name}" for name in ("id0", "id1", "id2", *one.numbers))
+        text = one.text.replace(
             found[0],
             # what PoCL's compiler makes of them out of line takes 1.5 times as long
-            f"static inline __attribute__((always_inline))\n"
-            f"void {kernel.name}(const int id0, const int id1, const int id2, {found[3]})",
+            f"static inline __attribute__((always_inline))\nvoid {one.name}({integers}, {found[3]})",
         )
         attributes = found[1]
         functions.append(re.sub(r"get_global_id\(([012])\)", r"id\1", text))
-        given = ", ".join(f"({_type(one)})ARGUMENT({place})" for place, one in enumerate(found[3].split(", ")))
+        pointers = [f"({_type(argument)})ARGUMENT({place})" for place, argument in enumerate(found[3].split(", "))]
+        given = ", ".join([*one.numbers, *pointers])
         cases += [
-            f"        case {index}:",
+            *(f"        case {index}:" for index in one.kernels),
+            "        {",
+            *(f"          const int {name} = {_of(one.kernels, numbers)};" for name, numbers in one.numbers.items()),
             "          for (int item; (item = NEXT) < end; ++mine)",
-            f"            {kernel.name}(item % columns, item / columns % rows, item / columns / rows, {given});",
+            f"            {one.name}(item % columns, item / columns % rows, item / columns / rows, {given});",
             "          break;",
+            "        }",
         ]
     return "".join(functions) + _SEQUENCE.format(
         entry=entry(schedule), attributes=attributes, parameters=_PARAMETERS, cases="\n".join(cases),
@@ -132,6 +136,12 @@ void {entry}({parameters}) {{
     for (int at = 0; at < {line} * 2 + (last - first) * {per}; at += {line}) counters[at] = 0;
 }}
 """
+
+
+def _of(kernels: Sequence[int], numbers: Sequence[int]) -> str:
+    """The number of the kernel that the row names."""
+    *others, (_, last) = zip(kernels, numbers, strict=True)
+    return " : ".join([*(f"row[0] == {index} ? {number}" for index, number in others), str(last)])
 
 
 def _type(argument: str) -> str:
