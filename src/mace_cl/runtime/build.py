@@ -12,7 +12,6 @@ from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
 from mace_cl.program.program import Unit
 from mace_cl.runtime import sequence
-from mace_cl.runtime.alike import alike
 from mace_cl.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def split(schedule: Schedule, parts: int) -> list[tuple[int, ...]]:
 
 
 def _stretches(schedule: Schedule, wanted: int) -> list[tuple[int, ...]]:
+    from mace_cl.runtime.alike import alike  # a warm start does without
+
     lengths = {one.kernels[0]: len(one.text) for one in alike(dict(enumerate(schedule.kernels)))}
     total = sum(lengths.values())
     groups: list[list[int]] = [[]]

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from mace_cl.device import quirk_for
 from mace_cl.device.device import Device
 from mace_cl.errors import BuildError
-from mace_cl.runtime.alike import alike
 from mace_cl.schedule import MOST_SHARES, Schedule, Size3
 
 __all__ = ["arguments", "counters", "entry", "grid", "shares_for", "source", "table"]
@@ -66,6 +65,8 @@ def source(schedule: Schedule, kernels: Sequence[int]) -> str:
     Raises:
         BuildError: a kernel's text is none that a template makes.
     """
+    from mace_cl.runtime.alike import alike  # a warm start does without
+
     attributes, functions, cases = "", [], []
     for one in alike({index: schedule.kernels[index] for index in kernels}):
         found = _HEAD.search(one.text)
