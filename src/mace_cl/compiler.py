@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import importlib.util
 import logging
 import time
@@ -59,6 +60,7 @@ logger = logging.getLogger("mace_cl")
 PRODUCER = f"mace-cl {__version__}"
 _NEAR_CACHE = 1 << 20
 _MOST_SWEPT = 1 << 26
+_LARGE = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,8 @@ def planned(
         if runtime == "gpu" and any(node.reason for node in found.nodes):
             raise refusal(found.nodes)
         require([call.provider for call in found.calls if isinstance(call, HostCall)], found.nodes)
+    del model
+    _let_go(source)
     return found, reference
 
 
@@ -152,11 +156,18 @@ def inputs_of(
     Raises:
         InputError: ``outputs`` do not fit the model.
     """
+    made = tuple(_declared(source, shapes, outputs, trust))
+    _let_go(source)
+    return made if any(one.open for one in made) else ()
+
+
+def _declared(
+    source: Path | bytes, shapes: Mapping[str, Sequence[int]] | None, outputs: Sequence[str], trust: bool
+) -> Iterator[Input]:
     found = declared(source, outputs, trust)
     if found is None:
-        return ()
+        return
     model, parameters = found
-    made = []
     for value in model.graph.inputs:
         name = str(value.name)
         if name in model.graph.initializers:
@@ -164,8 +175,14 @@ def inputs_of(
         own = None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
         given = (shapes or {}).get(name)
         shape = own if given is None else tuple(given)
-        made.append(Input(name, type_name(value), shape, name in parameters and given is None))
-    return tuple(made) if any(one.open for one in made) else ()
+        yield Input(name, type_name(value), shape, name in parameters and given is None)
+
+
+def _let_go(source: Path | bytes) -> None:
+    """Free what was read of a large model: its graph refers to itself, and the collector does not count its weights."""
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size > _LARGE:
+        gc.collect()
 
 
 def choices_for(device: Device, settings: Settings) -> Choices:
