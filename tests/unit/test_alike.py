@@ -91,6 +91,16 @@ def test_what_has_to_be_literal_stays_so(one: str, other: str) -> None:
     assert kind(kernel(one)) != kind(kernel(other))
 
 
+def test_tables_before_a_kernel_are_its_own() -> None:
+    """A gather's offsets stand outside of all functions."""
+    texts = [
+        f"__constant int k_offset[] = {{{table}}};\nvoid k() {{ a = {number}; }}" for table, number in ((1, 2), (3, 4))
+    ]
+    one, other = (Kernel("k", "conv2d", text, ()) for text in texts)
+    assert kind(one) != kind(other)
+    assert kind(one) == kind(replace(one, source=one.source.replace("a = 2", "a = 5")))
+
+
 def test_other_families_are_alike_only_if_they_are_equal() -> None:
     """Their numbers divide for each element."""
     one, other = kernel("a = b / 3;", "map"), kernel("a = b / 5;", "map", "m")

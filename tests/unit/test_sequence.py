@@ -55,24 +55,28 @@ def test_launches_are_a_function_out_of_line() -> None:
     assert "copy_" not in kernel
 
 
+def alike(number: int, factor: int = 1) -> Kernel:
+    """Kernels that differ in their factors alone."""
+    text = kernel(number).source.replace(f"#define C {number}\n", "").replace("= x", f"= {factor} * x")
+    return Kernel(f"copy_{number}", "conv2d", text, ())
+
+
 def test_kernels_that_differ_in_numbers_are_one_function() -> None:
-    made = replace(schedule(4), kernels=tuple(replace(kernel(number), family="conv2d") for number in range(4)))
-    numbered = [
-        replace(one, source=one.source.replace("= x", f"= {7 + at // 2} * x")) for at, one in enumerate(made.kernels)
-    ]
-    text = sequence.source(replace(made, kernels=tuple(numbered)), (0, 2, 3))
-    assert "void copy_0(const int id0, const int id1, const int id2, const int number0, const int number1, " in text
-    assert "y[id1] = number1 * x[id0]" in text
+    made = replace(schedule(4), kernels=tuple(alike(number, 7 + number // 2) for number in range(4)))
+    text = sequence.source(made, (0, 2, 3))
+    assert "void copy_0(const int id0, const int id1, const int id2, const int number0, __global const float *" in text
+    assert "y[id1] = number0 * x[id0]" in text
     assert "case 0:\n        case 2:\n        case 3:\n" in text
-    assert "const int number1 = row[0] == 0 ? 7 : row[0] == 2 ? 8 : 8;" in text
+    assert "const int number0 = row[0] == 0 ? 7 : row[0] == 2 ? 8 : 8;" in text
+    assert "copy_0(item % columns, item / columns % rows, item / columns / rows, number0, (__global" in text
     assert "void copy_2(" not in text
 
 
 def test_units_have_the_same_text_when_kernels_alike_are_one() -> None:
     plain = schedule(10)
     assert split(plain, 2) == [tuple(range(5)), tuple(range(5, 10))]
-    alike = tuple(replace(one, family="conv2d") if at >= 4 else one for at, one in enumerate(plain.kernels))
-    assert split(replace(plain, kernels=alike), 2) == [(0, 1, 2), tuple(range(3, 10))]
+    kernels = tuple(alike(at, at) if at >= 4 else one for at, one in enumerate(plain.kernels))
+    assert split(replace(plain, kernels=kernels), 2) == [(0, 1, 2), tuple(range(3, 10))]
 
 
 def test_a_sequence_takes_the_attributes_of_its_kernels() -> None:

@@ -30,9 +30,9 @@ class Alike:
 
 
 def kind(kernel: Kernel) -> str:
-    """What kernels have in common that differ in numbers alone."""
-    text = kernel.source.replace(kernel.name, "")
-    return _NUMBER.sub("", text) if kernel.family in _FAMILIES else text
+    """What kernels have in common that differ in numbers alone, which stand in the kernel itself."""
+    before, body = _parted(kernel)
+    return (before + (_NUMBER.sub("", body) if kernel.family in _FAMILIES else body)).replace(kernel.name, "")
 
 
 def alike(kernels: Mapping[int, Kernel]) -> Iterator[Alike]:
@@ -42,9 +42,16 @@ def alike(kernels: Mapping[int, Kernel]) -> Iterator[Alike]:
         kinds.setdefault(kind(kernel), []).append(index)
     for group in kinds.values():
         first = kernels[group[0]]
-        places = list(zip(*(map(int, _NUMBER.findall(kernels[index].source)) for index in group), strict=True))
+        before, body = _parted(first)
+        places = list(zip(*(map(int, _NUMBER.findall(_parted(kernels[index])[1])) for index in group), strict=True))
         different = dict.fromkeys(numbers for numbers in places if len(set(numbers)) > 1)
         names = {numbers: f"number{at}" for at, numbers in enumerate(different)}
         written = iter([names.get(numbers, str(numbers[0])) for numbers in places])
-        text = _NUMBER.sub(lambda _, written=written: next(written), first.source)  # type: ignore[misc]
+        text = before + _NUMBER.sub(lambda _, written=written: next(written), body)  # type: ignore[misc]
         yield Alike(first.name, text, tuple(group), {name: numbers for numbers, name in names.items()})
+
+
+def _parted(kernel: Kernel) -> tuple[str, str]:
+    """The text before the kernel, such as tables and functions, and from its name on."""
+    before, name, body = kernel.source.partition(f"void {kernel.name}(")
+    return before, name + body
