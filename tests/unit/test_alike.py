@@ -91,6 +91,13 @@ def test_what_has_to_be_literal_stays_so(one: str, other: str) -> None:
     assert kind(kernel(one)) != kind(kernel(other))
 
 
+def test_names_that_make_texts_alike_by_accident() -> None:
+    """As a damaged file may have them: without its name the first reads as the second does without its number."""
+    one, other = Kernel("k", "conv2d", "void k() { a = k; }", ()), Kernel("m", "conv2d", "void m() { a = 1; }", ())
+    assert kind(one) == kind(other)
+    assert [found.kernels for found in alike({0: one, 1: other})] == [(0,), (1,)]
+
+
 def test_tables_before_a_kernel_are_its_own() -> None:
     """A gather's offsets stand outside of all functions."""
     texts = [

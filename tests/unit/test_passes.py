@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from mace_cl.expr import Expr
 from mace_cl.frontends.onnx import load
 from mace_cl.graph import array_of, attribute, nodes_of
+from mace_cl.passes import fold
 from mace_cl.passes.canonical import explicit_pads
 from mace_cl.passes.fold import FoldPass
 from mace_cl.passes.pipeline import optimise
@@ -176,3 +177,13 @@ def test_what_is_too_large_is_not_computed_when_the_model_is_read(sizes: str, le
         assert tracemalloc.get_traced_memory()[1] < 1 << 28
     finally:
         tracemalloc.stop()
+
+
+def test_folding_is_imported_only_where_it_may_find_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    real = fold._folding
+    monkeypatch.setattr(fold, "_folding", lambda: made.append(1) or real())
+    assert ops("c = Conv(x, w) y = Relu(c)", x=X, **W) == ["Conv+"]
+    assert not made
+    assert ops("k = Mul(a, b) y = Mul(x, k)", x=X, a=(4, 1, 1), b=(4, 1, 1)) == ["Elementwise"]
+    assert made

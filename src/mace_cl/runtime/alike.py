@@ -37,18 +37,19 @@ def kind(kernel: Kernel) -> str:
 
 def alike(kernels: Mapping[int, Kernel]) -> Iterator[Alike]:
     """All kernels, those of a kind together."""
-    kinds: dict[str, list[int]] = {}
-    for index, kernel in kernels.items():
-        kinds.setdefault(kind(kernel), []).append(index)
+    numbers = {index: list(map(int, _NUMBER.findall(_parted(kernel)[1]))) for index, kernel in kernels.items()}
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for index, kernel in kernels.items():  # a file's names may hide numbers
+        kinds.setdefault((kind(kernel), len(numbers[index])), []).append(index)
     for group in kinds.values():
         first = kernels[group[0]]
         before, body = _parted(first)
-        places = list(zip(*(map(int, _NUMBER.findall(_parted(kernels[index])[1])) for index in group), strict=True))
-        different = dict.fromkeys(numbers for numbers in places if len(set(numbers)) > 1)
-        names = {numbers: f"number{at}" for at, numbers in enumerate(different)}
-        written = iter([names.get(numbers, str(numbers[0])) for numbers in places])
+        places = list(zip(*(numbers[index] for index in group), strict=True))
+        different = dict.fromkeys(place for place in places if len(set(place)) > 1)
+        names = {place: f"number{at}" for at, place in enumerate(different)}
+        written = iter([names.get(place, str(place[0])) for place in places])
         text = before + _NUMBER.sub(lambda _, written=written: next(written), body)  # type: ignore[misc]
-        yield Alike(first.name, text, tuple(group), {name: numbers for numbers, name in names.items()})
+        yield Alike(first.name, text, tuple(group), {name: place for place, name in names.items()})
 
 
 def _parted(kernel: Kernel) -> tuple[str, str]:
