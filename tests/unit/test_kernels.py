@@ -145,6 +145,10 @@ def test_tile_classes(window: Window, tile: int) -> None:
         for member, k, pixel in itertools.product(one.members, range(window.kernel[1]), range(tile)):
             column = (starts[member] + pixel) * window.strides[1] + k * window.dilations[1] - window.pads[1]
             assert one.valid[k][pixel] == (0 <= column < window.input[1])
+        inside = {(k, pixel) for k in range(window.kernel[1]) for pixel in range(tile) if one.valid[k][pixel]}
+        by_column = [itertools.product(range(*columns), range(*pixels)) for columns, pixels in one.columns()]
+        by_pixel = [itertools.product(range(*columns), range(*pixels)) for pixels, columns in one.pixels()]
+        assert sorted(itertools.chain(*by_column)) == sorted(itertools.chain(*by_pixel)) == sorted(inside)
         condition = one.condition().removeprefix("if ").replace("||", "or").replace("&&", "and")
         assert [tile for tile in range(len(starts)) if eval(condition, {"tile": tile})] == list(one.members)
 

@@ -7,7 +7,7 @@ element.  The scores of c queries stay in private memory.  Sums run over one cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,21 +103,12 @@ class Attention:
             code.add(f"for (int d = 0; d < {self.depth}; ++d) query[d] = {scaled};")
             code.add("vec top = (vec)(-INFINITY), sum = (vec)(0.0f);")
 
-            def keep(index: str, value: str) -> str:
-                if self.masked:
-                    return f"{value} += {self._mask(index)}; {kept(index, value)}"
-                return kept(index, value)
-
-            def kept(index: str, value: str) -> str:
-                return f"score[{index}] = {value}; top = top > {value} ? top : {value};"
-
+            masked = [f"a[t] += {self._mask('begin + t')};"] if self.masked else []
+            keep = [*masked, "score[begin + t] = a[t];", "top = top > a[t] ? top : a[t];"]
             self._products(code, "k", parameters["keys"], keys, self.depth, "query", keep)
             code.add(f"for (int j = 0; j < {keys}; ++j) {{ score[j] = exp(score[j] - top); sum += score[j]; }}")
             code.add("const vec share = (vec)(1.0f) / sum;")
-
-            def weigh(index: str, value: str) -> str:
-                return f"result[{index}] = {value} * share;"
-
+            weigh = ["result[begin + t] = a[t] * share;"]
             self._products(code, "v", parameters["columns"], width, keys, "score", weigh)
             code.add("const float *lanes = (const float *)result;")
             row, column = self.accesses[-1].strides[2:]
@@ -135,17 +126,18 @@ class Attention:
         return f"(vec)({', '.join(f'mp[m{lane} + {key}]' for lane in range(self.c))})"
 
     def _products(
-        self, code: Code, name: str, tile: int, length: int, depth: int, factor: str, finish: Callable[[str, str], str]
+        self, code: Code, name: str, tile: int, length: int, depth: int, factor: str, finish: list[str]
     ) -> None:
-        """``finish(i, Σ over d of name[i, d] · factor[d])`` for all i, ``tile`` of them at a time."""
+        """Σ over d of name[i, d] · factor[d] as ``a[t]``, and ``finish``, for all i = begin + t, ``tile`` at a time."""
         rows, columns = self.accesses["qkv".index(name)].strides[2:]
         step, inner = (rows, columns) if name == "k" else (columns, rows)
         with code.block(f"for (int tile = 0; tile < {len(tile_starts(length, tile))}; ++tile)"):
             code.add(f"const int begin = {tile_start(length, tile)};")
             code.add(f"__global const float *restrict from = {name}p + begin * {step};")
-            code.add("vec " + ", ".join(f"a{index} = (vec)(0.0f)" for index in range(tile)) + ";")
+            code.add(f"vec a[{tile}] = {{(vec)(0.0f)}};")
             with code.block(f"for (int d = 0; d < {depth}; ++d)"):
                 code.add(f"const vec f = {factor}[d];")
-                for index in range(tile):
-                    code.add(f"a{index} = (vec)(from[{index * step} + d * {inner}]) * f + a{index};")
-            code.add(*(finish(f"begin + {index}", f"a{index}") for index in range(tile)))
+                with code.unrolled("t", tile):
+                    code.add(f"a[t] = (vec)(from[t * {step} + d * {inner}]) * f + a[t];")
+            with code.unrolled("t", tile):
+                code.add(*finish)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,17 @@ class Code:
         yield
         self.depth -= 1
         self.add("}")
+
+    def loop(self, name: str, end: int, begin: int = 0) -> AbstractContextManager[None]:
+        """A loop over numbers that are known."""
+        return self.block(f"for (int {name} = {begin}; {name} < {end}; ++{name})")
+
+    @contextmanager
+    def unrolled(self, name: str, end: int, begin: int = 0) -> Iterator[None]:
+        """The same over few, so that the elements of arrays with this index are registers."""
+        self.add("#pragma unroll")
+        with self.loop(name, end, begin):
+            yield
 
     def text(self) -> str:
         return "\n".join(self.lines) + "\n"

@@ -1,7 +1,7 @@
 """Direct convolution and matrix product: T pixels × R channel blocks in registers.
 
 One work-item computes ``tile`` neighbouring pixels of one output row for ``blocks`` blocks of c output
-channels.  The accumulators are named variables, fully unrolled, so that the compiler keeps them in
+channels.  The accumulators are an array whose loops are all unrolled, so that the compiler keeps them in
 vector registers.  Padding costs nothing: columns are resolved when the text is made, per class of
 tile; rows bound the loop over the kernel's height.  Weights are packed
 ``[OC group][IC block][KH][KW][ic][block][c]``, so that one work-item reads them in order.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude
-from mace_cl.kernels.conv2d_tiles import Weights, add_part, finish, sum_names, take_total, zeros
+from mace_cl.kernels.conv2d_tiles import Weights, add_part, finish, take_total, zeros
 from mace_cl.kernels.views import view
 from mace_cl.plan import Parameters, Rendered
 
@@ -26,7 +26,7 @@ def in_groups(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
     width, rows, pixels = problem.window.output[1], ceil_div(problem.blocks, r), across * t
     blocks, part = ceil_div(problem.channels[0] // problem.groups, c), problem.part * problem.input_block // c
     reads = ["x", "w"] + (["b"] if problem.bias else []) + list(problem.epilogue.names)
-    weights, names = Weights(c, bool(parameters.get("image"))), sum_names(r, t)
+    weights, size = Weights(c, bool(parameters.get("image"))), (r, t)
     images = (reads.index("w"),) if weights.image else ()
     code = Code()
     with code.block(kernel_head(entry, reads, "y", (across, high, 1), [reads[index] for index in images])):
@@ -35,37 +35,37 @@ def in_groups(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
         code.add(f"const int first = part * {problem.blocks} + group * {r}, oh = 0;")
         code.add(f"const int ow = get_global_id(0) * {t}, left = get_group_id(0) * {pixels};")
         code.add(f"__local vec xs[{local * pixels}], ws[{local * c * high * r}];")
-        zeros(code, "a", names)
+        zeros(code, "a", size)
         if blocks > part:
-            zeros(code, "s", names)
+            zeros(code, "s", size)
         with code.block(f"for (int icb = 0; icb < {blocks}; icb += {local})"):
             code.add("barrier(CLK_LOCAL_MEM_FENCE);")
             _copy_pixels(code, problem, parameters)
             _copy_weights(code, problem, parameters, weights)
             code.add("barrier(CLK_LOCAL_MEM_FENCE);")
             with code.block(f"for (int block = 0; block < {local}; ++block)"):
-                for pixel in range(t):
-                    code.add(f"const vec x{pixel} = xs[block * {pixels} + column * {t} + {pixel}];")
+                code.add(f"vec near[{t}];")
+                with code.unrolled("t", t):
+                    code.add(f"near[t] = xs[block * {pixels} + column * {t} + t];")
                 for lane in range(c):
-                    _multiply_lane(code, names, f"((block * {c} + {lane}) * {high} + line) * {r}", lane)
+                    _multiply_lane(code, size, f"((block * {c} + {lane}) * {high} + line) * {r}", lane)
             if blocks > part:
                 with code.block(f"if ((icb + {local}) % {part} == 0 || icb + {local} >= {blocks})"):
-                    add_part(code, names)
+                    add_part(code, size)
         if blocks > part:
-            take_total(code, names)
+            take_total(code, size)
         with code.block(f"if (group < {rows})"):
-            finish(code, problem, entry, (r, t), width)
+            finish(code, problem, entry, size, width)
     grid = (ceil_div(width, pixels) * across, ceil_div(rows, high) * high, problem.batch * problem.groups)
     return Rendered(prelude(c) + problem.epilogue.function(entry) + code.text(), grid, (across, high, 1), images)
 
 
-def _multiply_lane(code: Code, names: list[list[str]], at: str, lane: int) -> None:
+def _multiply_lane(code: Code, size: tuple[int, int], at: str, lane: int) -> None:
     """Products with one input channel of a block: lane ``lane`` of each pixel's vector, and the weights at ``at``."""
-    with code.block():
-        code.add(*(f"const vec w{index} = ws[{at} + {index}];" for index in range(len(names))))
-        for pixel in range(len(names[0])):
-            pairs = [(f"a{sums[pixel]}", index) for index, sums in enumerate(names)]
-            code.add(" ".join(f"{total} = x{pixel}.s{lane:x} * w{index} + {total};" for total, index in pairs))
+    with code.unrolled("r", size[0]):
+        code.add(f"const vec weight = ws[{at} + r];")
+        with code.unrolled("t", size[1]):
+            code.add(f"a[r][t] = near[t].s{lane:x} * weight + a[r][t];")
 
 
 def _each(parameters: Parameters, count: int) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude, tile_starts
@@ -18,7 +16,10 @@ from mace_cl.plan import Parameters, Rendered
 if TYPE_CHECKING:
     from mace_cl.kernels.conv2d import Conv2D
 
-__all__ = ["Weights", "add_part", "finish", "in_registers", "sum_names", "take_total", "zeros"]
+Size = tuple[int, int]
+"""Blocks of channels and pixels of a work-item's tile."""
+
+__all__ = ["Weights", "add_part", "finish", "in_registers", "take_total", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,19 @@ def in_registers(problem: Conv2D, entry: str, parameters: Parameters) -> Rendere
         code.add(f"const int first = group * {parameters['blocks']};")
         code.add(f"const int ow = {tile_start(width, tile)};")
         code.add(*window.row_bounds())
-        names = sum_names(parameters["blocks"], tile)
-        zeros(code, "a", names)
+        size = parameters["blocks"], tile
+        zeros(code, "a", size)
         if problem.gather:
-            _accumulate_gathered(code, problem, entry, names, weights)
+            _accumulate_gathered(code, problem, entry, size, weights)
         else:
             for condition, one in alternatives(tile_classes(window, tile)):
                 with code.block(condition) if condition else nullcontext():
-                    _accumulate(code, problem, names, weights, one)
-        finish(code, problem, entry, (parameters["blocks"], tile))
+                    _accumulate(code, problem, size, weights, one)
+        finish(code, problem, entry, size)
     groups = problem.groups * ceil_div(problem.blocks, parameters["blocks"])
-    size = (groups, problem.batch * height, len(tile_starts(width, tile)))
+    grid = (groups, problem.batch * height, len(tile_starts(width, tile)))
     head = prelude(problem.c) + (_offsets(problem, entry) if problem.gather else "") + problem.epilogue.function(entry)
-    return Rendered(head + code.text(), (size[axes[0]], size[axes[1]], size[axes[2]]), images=images)
+    return Rendered(head + code.text(), (grid[axes[0]], grid[axes[1]], grid[axes[2]]), images=images)
 
 
 def _offsets(problem: Conv2D, entry: str) -> str:
@@ -85,54 +86,43 @@ def _offsets(problem: Conv2D, entry: str) -> str:
     return f"__constant int {entry}_offset[] = {{{offsets}}};\n"
 
 
-def sum_names(r: int, t: int) -> list[list[str]]:
-    """What tells the sums of each block of channels and each pixel."""
-    return [[f"{block}_{pixel}" for pixel in range(t)] for block in range(r)]
-
-
-def zeros(code: Code, prefix: str, names: list[list[str]]) -> None:
+def zeros(code: Code, name: str, size: Size) -> None:
     """Declares sums that begin at zero: ``a`` of a part, ``s`` of all parts."""
-    for sums in names:
-        code.add("vec " + ", ".join(f"{prefix}{name} = (vec)(0.0f)" for name in sums) + ";")
+    code.add(f"vec {name}[{size[0]}][{size[1]}] = {{{{(vec)(0.0f)}}}};")
 
 
-def add_part(code: Code, names: list[list[str]]) -> None:
+def add_part(code: Code, size: Size) -> None:
     """Adds the sums of a part to the total, and begins another."""
-    for sums in names:
-        code.add(" ".join(f"s{name} += a{name}; a{name} = (vec)(0.0f);" for name in sums))
+    with code.unrolled("r", size[0]), code.unrolled("t", size[1]):
+        code.add("s[r][t] += a[r][t];", "a[r][t] = (vec)(0.0f);")
 
 
-def take_total(code: Code, names: list[list[str]]) -> None:
+def take_total(code: Code, size: Size) -> None:
     """Makes the totals what `finish` stores."""
-    for sums in names:
-        code.add(" ".join(f"a{name} = s{name};" for name in sums))
+    with code.unrolled("r", size[0]), code.unrolled("t", size[1]):
+        code.add("a[r][t] = s[r][t];")
 
 
-def finish(code: Code, problem: Conv2D, entry: str, size: tuple[int, int], width: int = 0) -> None:
+def finish(code: Code, problem: Conv2D, entry: str, size: Size, width: int = 0) -> None:
     """Bias, epilogue and store; with ``width`` of the pixels before that alone."""
     (r, t), c, oc = size, problem.c, problem.channels[1]
     y = view(problem.layouts[1], c, oc, *problem.window.output)
     total = problem.groups * problem.blocks
     mask = problem.layouts[1] == "blocked" and oc % c != 0 and not problem.epilogue.keeps_zero()
     lanes = problem.layouts[1] != "blocked" and oc % c != 0
-    for block in range(r):
-        with code.block(f"if (first + {block} < {total})" if total % r and block else ""):
-            code.add(f"const int at = n * {y.image} + (first + {block}) * {y.block} + oh * {y.row} + ow * {y.column};")
-            channel = f"(first + {block}) * {c}"
-            if problem.bias:
-                code.add(f"const vec bias = LOAD(b + {channel});")
-            last = f"(first + {block} == {total - 1})"
-            for pixel in range(t):
-                here, name = f"at + {pixel * y.column}", f"a{block}_{pixel}"
-                given = f"{name} + bias" if problem.bias else name
-                with code.block(f"if (ow + {pixel} < {width})") if width else nullcontext():
-                    value = problem.epilogue.call(entry, given, here, channel, f"n * {total * c} + {channel}")
-                    if (mask or lanes) and value != name:
-                        code.add(f"{name} = {value};")
-                        value = name
-                    if mask:
-                        value = masked(code, value, c, oc % c, last)
-                    _store(code, f"y + {here}", value, last, (oc % c, c) if lanes else None)
+    with code.unrolled("r", r), code.block(f"if (first + r < {total})") if total % r else nullcontext():
+        code.add(f"const int at = n * {y.image} + (first + r) * {y.block} + oh * {y.row} + ow * {y.column};")
+        channel = f"(first + r) * {c}"
+        if problem.bias:
+            code.add(f"const vec bias = LOAD(b + {channel});")
+        last, here = f"(first + r == {total - 1})", f"at + t * {y.column}"
+        with code.unrolled("t", t), code.block(f"if (ow + t < {width})") if width else nullcontext():
+            given = "a[r][t] + bias" if problem.bias else "a[r][t]"
+            value = problem.epilogue.call(entry, given, here, channel, f"n * {total * c} + {channel}")
+            if mask or lanes:
+                code.add(f"const vec value = {value};")
+                value = masked(code, "value", c, oc % c, last) if mask else "value"
+            _store(code, f"y + {here}", value, last, (oc % c, c) if lanes else None)
 
 
 def _store(code: Code, pointer: str, value: str, last: str, lanes: tuple[int, int] | None) -> None:
@@ -144,9 +134,9 @@ def _store(code: Code, pointer: str, value: str, last: str, lanes: tuple[int, in
     code.add(f"if ({last}) {{ {' '.join(stores[: lanes[0]])} }} else {{ {' '.join(stores)} }}")
 
 
-def _accumulate(code: Code, problem: Conv2D, names: list[list[str]], weights: Weights, one: TileClass) -> None:
+def _accumulate(code: Code, problem: Conv2D, size: Size, weights: Weights, one: TileClass) -> None:
     c, window, block = problem.c, problem.window, problem.input_block
-    r, (kh, kw) = len(names), window.kernel
+    r, (kh, kw) = size[0], window.kernel
     per_group = problem.channels[0] // problem.groups
     blocks, tail = ceil_div(per_group, block), per_group % block
     x = view(problem.layouts[0], c, problem.channels[0], *window.input)
@@ -154,7 +144,7 @@ def _accumulate(code: Code, problem: Conv2D, names: list[list[str]], weights: We
     icb = f"(first / {problem.blocks} * {blocks} + icb)" if problem.groups > 1 else "icb"
     parts = blocks > problem.part
     if parts:
-        zeros(code, "s", names)
+        zeros(code, "s", size)
     with code.block(f"for (int icb = 0; icb < {blocks}; ++icb)"):
         if tail:
             code.add(f"const int channels = icb == {blocks - 1} ? {tail} : {block};")
@@ -163,60 +153,69 @@ def _accumulate(code: Code, problem: Conv2D, names: list[list[str]], weights: We
             at = f"n * {x.image} + {icb} * {block_stride} + {row} * {x.row} + {column} * {x.column}"
             code.add(f"__global const float *restrict xp = x + {at};")
             code.add(weights.begin(f"((group * {blocks} + icb) * {kh} + kh)", kw * block * r))
-            staged = _stage(code, window, one, x.column, (block, c)) if problem.staged else {}
-            for k in range(kw):
-                if any(one.valid[k]):
-                    with code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"):
-                        at = f"{k * block * r * weights.step} + ic * {r * weights.step}"
-                        _multiply(code, window, x, k, names, one.valid[k], (weights, at), staged)
+            pixels = _stage(code, window, one, x, (block, c)) if problem.staged else _Pixels("xp", x.column, x.channel)
+            for (begin, end), inside in one.columns():
+                columns = code.unrolled if block == 1 else code.loop
+                with (
+                    columns("kw", end, begin),
+                    code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"),
+                ):
+                    at = f"(kw * {block} + ic) * {r * weights.step}"
+                    place = f"t * {window.strides[1]} + kw * {window.dilations[1]}"
+                    _multiply(code, (place, pixels), size, inside, (weights, at))
         if parts:
             with code.block(f"if (icb % {problem.part} == {problem.part - 1} || icb == {blocks - 1})"):
-                add_part(code, names)
+                add_part(code, size)
     if parts:
-        take_total(code, names)
+        take_total(code, size)
 
 
-def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, names: list[list[str]], weights: Weights) -> None:
-    r, t, c, done = len(names), len(names[0]), problem.c, 0
+def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, size: Size, weights: Weights) -> None:
+    (r, t), c, done = size, problem.c, 0
     code.add(weights.begin("group", problem.channels[0] * r))
     for source in range(problem.sources):
         count = sum(1 for one, _ in problem.gather if one == source)
         with code.block(f"for (int ic = {done}; ic < {done + count}; ++ic)"):
             code.add(f"__global const float *restrict xp = in{source} + ow * {c} + {entry}_offset[ic];")
-            pixels, at = View(0, 0, 0, c, 0), f"ic * {r * weights.step}"
-            _multiply(code, problem.window, pixels, 0, names, (True,) * t, (weights, at))
+            _multiply(code, ("t", _Pixels("xp", c, 0)), size, (0, t), (weights, f"ic * {r * weights.step}"))
         done += count
 
 
-def _stage(code: Code, window: Window, one: TileClass, step: int, block: tuple[int, int]) -> dict[int, int]:
-    """Copies a block of channels, vector by vector, of all columns that a tile needs; where each lies, by column."""
+@dataclass(frozen=True)
+class _Pixels:
+    """Where a channel of a pixel lies: from ``array`` on, ``first`` being the column there."""
+
+    array: str
+    column: int
+    channel: int
+    first: int = 0
+
+    def at(self, column: str) -> str:
+        """The number in that column, of the channel ``ic``."""
+        place = f"({column}{f' - {self.first}' if self.first else ''}) * {self.column}"
+        return f"{self.array}[{place}{f' + ic * {self.channel}' if self.channel else ''}]"
+
+
+def _stage(code: Code, window: Window, one: TileClass, x: View, block: tuple[int, int]) -> _Pixels:
+    """Copies a block of channels, vector by vector, of all columns that a tile needs."""
     pairs = [(k, pixel) for k, valid in enumerate(one.valid) for pixel, inside in enumerate(valid) if inside]
-    columns = sorted({pixel * window.strides[1] + k * window.dilations[1] for k, pixel in pairs})
-    channels, c = block
-    code.add(f"vec near[{len(columns) * channels // c}];", "const float *xs = (const float *)near;")
-    places = [(column, part) for column in columns for part in range(channels // c)]
-    code.add(*(f"near[{index}] = LOAD(xp + {a * step + b * c});" for index, (a, b) in enumerate(places)))
-    return {column: index * channels for index, column in enumerate(columns)}
+    columns = [pixel * window.strides[1] + k * window.dilations[1] for k, pixel in pairs]
+    first, count, (channels, c) = min(columns), max(columns) - min(columns) + 1, block
+    code.add(f"vec near[{count * channels // c}];", "const float *xs = (const float *)near;")
+    with code.unrolled("t", count), code.unrolled("part", channels // c):
+        code.add(f"near[t * {channels // c} + part] = LOAD(xp + (t + {first}) * {x.column} + part * {c});")
+    return _Pixels("xs", channels, 1, first)
 
 
 def _multiply(
-    code: Code,
-    window: Window,
-    x: View,
-    k: int,
-    names: list[list[str]],
-    valid: tuple[bool, ...],
-    weights: tuple[Weights, str],
-    staged: Mapping[int, int] = MappingProxyType({}),
+    code: Code, place: tuple[str, _Pixels], size: Size, inside: tuple[int, int], weights: tuple[Weights, str]
 ) -> None:
-    reader, at = weights
-    for index in range(len(names)):
-        code.add(f"const vec w{index} = {reader.load(f'{at} + {index * reader.step}')};")
-    code.add("vec v;")
-    step = {0: "0", 1: "ic"}.get(x.channel, f"ic * {x.channel}")
-    for pixel, inside in enumerate(valid):
-        if inside:
-            column = pixel * window.strides[1] + k * window.dilations[1]
-            load = f"xs[{staged[column]} + {step}]" if staged else f"xp[{column * x.column} + {step}]"
-            products = (f"a{sums[pixel]} = v * w{index} + a{sums[pixel]};" for index, sums in enumerate(names))
-            code.add(f"v = (vec)({load}); {' '.join(products)}")
+    """Products of the pixels ``inside``, of one channel, with the weights at an offset."""
+    (column, pixels), (reader, at) = place, weights
+    code.add(f"vec weight[{size[0]}];")
+    with code.unrolled("r", size[0]):
+        code.add(f"weight[r] = {reader.load(f'{at} + r * {reader.step}')};")
+    with code.unrolled("t", inside[1], inside[0]):
+        code.add(f"const vec v = (vec)({pixels.at(column)});")
+        with code.unrolled("r", size[0]):
+            code.add("a[r][t] = v * weight[r] + a[r][t];")

@@ -107,36 +107,34 @@ class DepthwiseConv2D:
                 if one.members != tuple(range(first, last + 1)):
                     code.add(f"if (!{one.condition()[3:]}) continue;")
                 code.add(f"const int ow = {tile_start(width, tile)};")
-            code.add("vec v, " + ", ".join(f"a{pixel} = (vec)(0.0f)" for pixel in range(tile)) + ";")
+            code.add(f"vec a[{tile}] = {{(vec)(0.0f)}};")
             with code.block("for (int kh = k0; kh < k1; ++kh)"):
-                self._row(code, one, tile)
+                self._row(code, one)
             self._finish(code, entry, tile)
 
-    def _row(self, code: Code, one: TileClass, tile: int) -> None:
+    def _row(self, code: Code, one: TileClass) -> None:
         window, c = self.window, self.c
         (kh, kw), step = window.kernel, window.strides[1]
         row = f"(top + kh * {window.dilations[0]}) * {window.input[1]}"
         code.add(f"__global const float *restrict xp = xc + ({row} + ow * {step} - {window.pads[1]}) * {c};")
         code.add(f"__global const float *restrict wp = w + (cb * {kh} + kh) * {kw * c};")
-        code.add(f"const vec {', '.join(f'w{k} = LOAD(wp + {k * c})' for k in range(kw))};")
-        uses: dict[int, list[str]] = {}
-        for pixel in range(tile):
-            for k in range(kw):
-                if one.valid[k][pixel]:
-                    sums = uses.setdefault(pixel * step + k * window.dilations[1], [])
-                    sums.append(f"a{pixel} = v * w{k} + a{pixel};")
-        for column, sums in sorted(uses.items()):
-            code.add(f"v = LOAD(xp + {column * c}); {' '.join(sums)}")
+        code.add(f"vec weight[{kw}];")
+        with code.unrolled("k", kw):
+            code.add(f"weight[k] = LOAD(wp + k * {c});")
+        for (left, right), (begin, end) in one.pixels():
+            with code.unrolled("t", right, left), code.unrolled("k", end, begin):
+                place = f"(t * {step} + k * {window.dilations[1]}) * {c}"
+                code.add(f"a[t] = LOAD(xp + {place}) * weight[k] + a[t];")
 
     def _finish(self, code: Code, entry: str, tile: int) -> None:
         c, (height, width) = self.c, self.window.output
         blocks = ceil_div(self.channels, c)
         mask = self.channels % c != 0 and not self.epilogue.keeps_zero()
         code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
-        for pixel in range(tile):
-            here, name = f"at + {pixel * c}", f"a{pixel}"
-            value = self.epilogue.call(entry, f"{name} + bias", here, f"cb * {c}", f"plane * {c}")
+        with code.unrolled("t", tile):
+            here = f"at + t * {c}"
+            value = self.epilogue.call(entry, "a[t] + bias", here, f"cb * {c}", f"plane * {c}")
             if mask:
-                code.add(f"{name} = {value};")
-                value = masked(code, name, c, self.channels % c, f"(cb == {blocks - 1})")
+                code.add(f"const vec value = {value};")
+                value = masked(code, "value", c, self.channels % c, f"(cb == {blocks - 1})")
             code.add(f"STORE(y + {here}, {value});")

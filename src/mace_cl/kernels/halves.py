@@ -55,9 +55,9 @@ def narrowed(source: str, width: int) -> str:
     Where a template sums products in parts, the parts are halves and their total is fp32: a long sum of halves would
     lose what is small beside it.
     """
-    text = re.sub(r"\bvec (s\d+_\d+ = [^;]*;)", lambda found: "wide " + found[1].replace("(vec)", "(wide)"), source)
-    text = re.sub(r"\b(s\d+_\d+) \+= (a\d+_\d+);", r"\1 += WIDENED(\2);", text)
-    text = re.sub(r"\b(a\d+_\d+) = (s\d+_\d+);", r"\1 = NARROWED(\2);", text)
+    text = re.sub(r"\bvec (s\[[^;]*;)", lambda found: "wide " + found[1].replace("(vec)", "(wide)"), source)
+    text = text.replace("s[r][t] += a[r][t];", "s[r][t] += WIDENED(a[r][t]);")
+    text = text.replace("a[r][t] = s[r][t];", "a[r][t] = NARROWED(s[r][t]);")
     text = re.sub(r"\bfloat(\d*)\b", r"half\1", re.sub(r"\(int(4|8|16)\)", r"(short\1)", text))
     text = re.sub(r"(\b\d+\.?\d*(?:[eE][+-]?\d+)?)f\b", r"\1h", text).replace("aligned(4)", "aligned(2)")
     # the total's own zeros stay fp32

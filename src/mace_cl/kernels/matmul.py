@@ -89,26 +89,25 @@ class MatMul:
             code.add("tile = column_tile;", f"const int column = {tile_start(n, r * width)};")
             code.add(f"__global const float *restrict ap = a + at_a + row * {k};")
             code.add("__global const float *restrict bp = b + at_b + column;")
-            for i in range(t):
-                code.add(f"{kind} " + ", ".join(f"s{i}_{j} = ({kind})(0.0f)" for j in range(r)) + ";")
+            code.add(f"{kind} s[{t}][{r}] = {{{{({kind})(0.0f)}}}};")
             with code.block(f"for (int k = 0; k < {k}; ++k)"):
-                for j in range(r):
-                    load = f"UNALIGNED(bp + k * {n} + {j * width})" if width > 1 else f"bp[k * {n} + {j}]"
-                    code.add(f"const {kind} w{j} = {load};")
-                for i in range(t):
-                    sums = " ".join(f"s{i}_{j} = x{i} * w{j} + s{i}_{j};" for j in range(r))
-                    code.add(f"const {kind} x{i} = ({kind})(ap[{i * k} + k]); {sums}")
-            for i in range(t):
-                for j in range(r):
-                    self._store(code, kind, i, j)
+                code.add(f"{kind} w[{r}];")
+                with code.unrolled("j", r):
+                    code.add(f"w[j] = {f'UNALIGNED(bp + k * {n} + j * {width})' if width > 1 else f'bp[k * {n} + j]'};")
+                with code.unrolled("i", t):
+                    code.add(f"const {kind} x = ({kind})(ap[i * {k} + k]);")
+                    with code.unrolled("j", r):
+                        code.add("s[i][j] = x * w[j] + s[i][j];")
+            with code.unrolled("i", t), code.unrolled("j", r):
+                self._store(code, kind)
         grid = (len(tile_starts(n, r * width)), len(tile_starts(m, t)), prod(self.batch))
         return Rendered(prelude(self.c) + unaligned(entry, self.c) + code.text(), grid)
 
-    def _store(self, code: Code, kind: str, i: int, j: int) -> None:
+    def _store(self, code: Code, kind: str) -> None:
         m, _, n = self.size
-        value = f"s{i}_{j}"
+        value = "s[i][j]"
         if self.epilogue.expr is not None:
-            lines, value = self.epilogue.expr.code([value], kind, f"v{i}_{j}_")
+            lines, value = self.epilogue.expr.code([value], kind, "v")
             code.add(*lines)
-        at = f"y + batch * {m * n} + (row + {i}) * {n} + column + {j * self._width}"
+        at = f"y + batch * {m * n} + (row + i) * {n} + column + j * {self._width}"
         code.add(f"STORE_UNALIGNED({at}, {value});" if kind == "vec" else f"*({at}) = {value};")

@@ -87,40 +87,40 @@ class Pool2D:
         with code.block(f"for (int tile = {first}; tile <= {last}; ++tile)" if first != last else ""):
             code.add(f"const int ow = {tile_start(width, tile) if first != last else starts[first]};")
             start = "(vec)(0.0f)" if self.kind == "average" else "(vec)(-INFINITY)"
-            code.add("vec " + ", ".join(f"a{pixel} = {start}" for pixel in range(tile)) + ";")
+            code.add(f"vec a[{tile}];")
+            with code.unrolled("t", tile):
+                code.add(f"a[t] = {start};")
             with code.block("for (int kh = k0; kh < k1; ++kh)"):
                 code.add(
                     f"__global const float *restrict xp = xc + ((top + kh * {w.dilations[0]}) * {w.input[1]}"
                     f" + ow * {w.strides[1]} - {w.pads[1]}) * {c};"
                 )
-                uses: dict[int, list[int]] = {}
-                for pixel in range(tile):
-                    for k in range(w.kernel[1]):
-                        if one.valid[k][pixel]:
-                            uses.setdefault(pixel * w.strides[1] + k * w.dilations[1], []).append(pixel)
-                for column, pixels in sorted(uses.items()):
-                    code.add(f"const vec x{column} = LOAD(xp + {column * c});")
-                    step = (
-                        "a{0} += x{1};"
-                        if self.kind == "average"
-                        else "a{0} = ((x{1} > a{0}) | (x{1} != x{1})) ? x{1} : a{0};"
-                    )
-                    code.add(" ".join(step.format(pixel, column) for pixel in pixels))
+                for (left, right), (begin, end) in one.pixels():
+                    with code.unrolled("t", right, left), code.unrolled("k", end, begin):
+                        code.add(f"const vec v = LOAD(xp + (t * {w.strides[1]} + k * {w.dilations[1]}) * {c});")
+                        code.add(
+                            f"a[t] {'+= v' if self.kind == 'average' else '= ((v > a[t]) | (v != v)) ? v : a[t]'};"
+                        )
             self._finish(code, entry, one, tile, starts[first])
 
     def _finish(self, code: Code, entry: str, one: TileClass, tile: int, start: int) -> None:
         c, (height, width) = self.c, self.window.output
         blocks, valid = ceil_div(self.channels, c), self.channels % c
         code.add(f"const int at = ((plane * {height} + oh) * {width} + ow) * {c};")
-        for pixel in range(tile):
-            value = f"a{pixel}"
+        if self.kind == "average":
+            counts = [self._counted_columns(one, start, pixel) for pixel in range(tile)]
+            count = str(counts[0])
+            if len(set(counts)) > 1:
+                code.add(f"const int counts[] = {{{', '.join(map(str, counts))}}};")
+                count = "counts[t]"
+        with code.unrolled("t", tile):
             if self.kind == "average":
-                code.add(f"{value} *= (vec)(1.0f / (float)(rows * {self._counted_columns(one, start, pixel)}));")
-            here = f"at + {pixel * c}"
-            result = self.epilogue.call(entry, value, here, f"cb * {c}", f"plane * {c}")
+                code.add(f"a[t] *= (vec)(1.0f / (float)(rows * {count}));")
+            here = f"at + t * {c}"
+            result = self.epilogue.call(entry, "a[t]", here, f"cb * {c}", f"plane * {c}")
             if valid and not self.epilogue.keeps_zero():
-                code.add(f"{value} = {result};")
-                result = masked(code, value, c, valid, f"(cb == {blocks - 1})")
+                code.add(f"const vec value = {result};")
+                result = masked(code, "value", c, valid, f"(cb == {blocks - 1})")
             code.add(f"STORE(y + {here}, {result});")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mace_cl.kernels.base import tile_starts
 
@@ -52,6 +53,17 @@ class TileClass:
     valid: tuple[tuple[bool, ...], ...]
     members: tuple[int, ...]
 
+    def columns(self) -> list[tuple[Pair, Pair]]:
+        """The window's columns in runs of those in which the same pixels lie inside the image, and these pixels.
+
+        Each as the first and that after the last.
+        """
+        return _runs(self.valid)
+
+    def pixels(self) -> list[tuple[Pair, Pair]]:
+        """The same the other way round: pixels that have the same columns, and these columns."""
+        return _runs(tuple(zip(*self.valid, strict=True)))
+
     def condition(self) -> str:
         """An ``if`` that holds for the members of the class."""
         first, last = self.members[0], self.members[-1]
@@ -88,3 +100,10 @@ def tile_start(width: int, tile: int) -> str:
     if starts[-1] == (len(starts) - 1) * tile:
         return f"tile * {tile}"
     return f"(tile == {len(starts) - 1} ? {starts[-1]} : tile * {tile})"
+
+
+def _runs(valid: tuple[tuple[bool, ...], ...]) -> list[tuple[Pair, Pair]]:
+    """Runs of equal rows that hold at all, and where they do."""
+    bounds = [row for row in range(1, len(valid)) if valid[row] != valid[row - 1]]
+    runs = [run for run in pairwise([0, *bounds, len(valid)]) if any(valid[run[0]])]
+    return [((a, b), (valid[a].index(True), len(valid[a]) - valid[a][::-1].index(True))) for a, b in runs]

@@ -75,12 +75,12 @@ def transform_weights(weights: NDArray[Any], m: int) -> NDArray[np.float32]:
     return np.asarray(moved.reshape(-1, weights.shape[1], 1, 1), np.float32)
 
 
-def _combine(row: tuple[Fraction, ...], names: list[str]) -> str:
-    """The weighted sum of ``names`` as C text; terms of equal weight share its multiplication."""
+def _combine(row: tuple[Fraction, ...], name: str) -> str:
+    """The weighted sum of ``name``, which has ``{}`` for an index, as C text; equal weights share a multiplication."""
     groups: dict[Fraction, list[str]] = {}
-    for factor, name in zip(row, names, strict=True):
+    for index, factor in enumerate(row):
         if factor:
-            groups.setdefault(abs(factor), []).append(("-" if factor < 0 else "+") + name)
+            groups.setdefault(abs(factor), []).append(("-" if factor < 0 else "+") + name.format(index))
     terms = []
     for factor, signed in groups.items():
         total = " ".join(f"{one[0]} {one[1:]}" for one in signed).removeprefix("+ ")
@@ -88,21 +88,21 @@ def _combine(row: tuple[Fraction, ...], names: list[str]) -> str:
     return " + ".join(terms)
 
 
-def _apply(code: Code, matrix: Matrix, names: list[str], results: list[str]) -> None:
-    """Declare ``results = matrix · names``; rows of opposite points share their even and odd halves."""
+def _apply(code: Code, matrix: Matrix, name: str, result: str) -> None:
+    """``result = matrix · name``, with indices for ``{}``; rows of opposite points share their even and odd halves."""
     index = 0
     while index < len(matrix):
         row, following = matrix[index], matrix[index + 1] if index + 1 < len(matrix) else None
         opposite = following is not None and all(abs(a) == abs(b) for a, b in zip(row, following, strict=True))
         if following is None or not opposite or row == following:
-            code.add(f"const vec {results[index]} = {_combine(row, names)};")
+            code.add(f"{result.format(index)} = {_combine(row, name)};")
             index += 1
             continue
         same = tuple(a if a == b else Fraction(0) for a, b in zip(row, following, strict=True))
         turned = tuple(a if a != b else Fraction(0) for a, b in zip(row, following, strict=True))
-        first, second = results[index], results[index + 1]
-        code.add(f"const vec {first}s = {_combine(same, names)}, {first}t = {_combine(turned, names)};")
-        code.add(f"const vec {first} = {first}s + {first}t, {second} = {first}s - {first}t;")
+        with code.block():
+            code.add(f"const vec even = {_combine(same, name)}, odd = {_combine(turned, name)};")
+            code.add(f"{result.format(index)} = even + odd;", f"{result.format(index + 1)} = even - odd;")
         index += 2
 
 
@@ -179,20 +179,20 @@ class WinogradInput:
                 code.add(
                     f"__global float *restrict up = u + (cb * {total} + (image * {rows} + th) * {columns} + tw) * {c};"
                 )
-                for column in range(n):
-                    code.add(f"const int in{column} = left + {column} >= 0 && left + {column} < {width};")
-                for row in range(n):
-                    code.add(f"vec {', '.join(f'd{row}{column} = (vec)(0.0f)' for column in range(n))};")
-                    with code.block(f"if (top + {row} >= 0 && top + {row} < {height})"):
-                        for column in range(n):
-                            code.add(f"if (in{column}) d{row}{column} = LOAD(xp + {(row * width + column) * c});")
+                code.add(f"vec d[{n}][{n}] = {{{{(vec)(0.0f)}}}}, e[{n}][{n}], f[{n}];")
+                with (
+                    code.unrolled("i", n),
+                    code.block(f"if (top + i >= 0 && top + i < {height})"),
+                    code.unrolled("j", n),
+                ):
+                    code.add(f"if (left + j >= 0 && left + j < {width}) d[i][j] = LOAD(xp + (i * {width} + j) * {c});")
                 matrix = _TRANSFORMS[self.m].input
-                for column in range(n):
-                    _apply(code, matrix, [f"d{k}{column}" for k in range(n)], [f"e{k}{column}" for k in range(n)])
-                for row in range(n):
-                    _apply(code, matrix, [f"e{row}{k}" for k in range(n)], [f"f{row}{k}" for k in range(n)])
-                    for column in range(n):
-                        code.add(f"STORE(up + {(row * n + column) * blocks * total * c}, f{row}{column});")
+                with code.unrolled("j", n):
+                    _apply(code, matrix, "d[{}][j]", "e[{}][j]")
+                with code.unrolled("i", n):
+                    _apply(code, matrix, "e[i][{}]", "f[{}]")
+                    with code.unrolled("j", n):
+                        code.add(f"STORE(up + (i * {n} + j) * {blocks * total * c}, f[j]);")
         return Rendered(prelude(c) + code.text(), _grid(self.tiles, self.batch * blocks, parameters))
 
 
@@ -242,28 +242,28 @@ class WinogradOutput:
             with _tiles(code, columns, parameters):
                 code.add(f"const int tile = (image * {rows} + th) * {columns} + tw;")
                 code.add(f"__global const float *restrict vp = v + (cb * {total} + tile) * {c};")
-                for column in range(n):
-                    for row in range(n):
-                        at = (row * n + column) * blocks * total * c
-                        code.add(f"const vec d{row}{column} = LOAD(vp + {at});")
-                    for row in range(m):
-                        names = [f"d{k}{column}" for k in range(n)]
-                        code.add(f"const vec e{row}{column} = {_combine(_TRANSFORMS[m].output[row], names)};")
+                code.add(f"vec d[{n}], e[{m}][{n}], f[{m}];")
+                matrix = _TRANSFORMS[m].output
+                with code.unrolled("j", n):
+                    with code.unrolled("i", n):
+                        code.add(f"d[i] = LOAD(vp + (i * {n} + j) * {blocks * total * c});")
+                    code.add(*(f"e[{index}][j] = {_combine(row, 'd[{}]')};" for index, row in enumerate(matrix)))
                 pixel = f"{_row('plane', self.plane, height, width, f'th * {m}')} + tw * {m}"
                 code.add(f"const int first = ({pixel}) * {c};")
-                for row in range(m):
-                    for column in range(m):
-                        self._result(code, entry, row, column)
+                with code.unrolled("i", m):
+                    code.add(*(f"f[{index}] = {_combine(row, 'e[i][{}]')};" for index, row in enumerate(matrix)))
+                    with code.unrolled("j", m):
+                        self._result(code, entry)
         text = prelude(c) + self.epilogue.function(entry) + code.text()
         return Rendered(text, _grid(self.tiles, self.batch * blocks, parameters))
 
-    def _result(self, code: Code, entry: str, row: int, column: int) -> None:
+    def _result(self, code: Code, entry: str) -> None:
         c, m, (height, width) = self.c, self.m, self.output
-        value = _combine(_TRANSFORMS[m].output[column], [f"e{row}{k}" for k in range(m + 2)])
-        inside = [f"th * {m} + {row} < {height}"] if height % m and row else []
-        inside += [f"tw * {m} + {column} < {width}"] if width % m and column else []
-        with code.block(f"if ({' && '.join(inside)})" if inside else ""):
-            code.add(f"const vec a = {value}{' + bias' if self.bias else ''};")
-            code.add(f"const int at = first + {(row * width + column) * c};")
-            result = self.epilogue.call(entry, "a", "at", f"cb * {c}", f"plane * {c}")
+        inside = [f"th * {m} + i < {height}"] if height % m else []
+        inside += [f"tw * {m} + j < {width}"] if width % m else []
+        with code.block(f"if ({' && '.join(inside)})") if inside else nullcontext():
+            code.add(f"const int at = first + (i * {width} + j) * {c};")
+            result = self.epilogue.call(
+                entry, f"f[j]{' + bias' if self.bias else ''}", "at", f"cb * {c}", f"plane * {c}"
+            )
             code.add(f"STORE(y + at, {result});")

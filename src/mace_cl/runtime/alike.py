@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mace_cl.schedule import Kernel
@@ -13,7 +13,8 @@ __all__ = ["Alike", "alike", "kind"]
 _FAMILIES = ("conv2d", "depthwise", "matmul")
 """Those whose numbers bound loops or are strides, so that they are as fast without literals."""
 
-_NUMBER = re.compile(r"(?<![\w.\[])(?<!get_global_id\()\d{1,9}(?![\w.\]])")
+_NUMBER = re.compile(r"#pragma unroll\n.*|(?<![\w.\[])(?<!get_global_id\()(\d{1,9})(?![\w.\]])")
+"""A number that may be a variable, or what must stay: loops that are unrolled."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Alike:
 def kind(kernel: Kernel) -> str:
     """What kernels have in common that differ in numbers alone, which stand in the kernel itself."""
     before, body = _parted(kernel)
-    return (before + (_NUMBER.sub("", body) if kernel.family in _FAMILIES else body)).replace(kernel.name, "")
+    return (before + (_written(body, lambda _: "") if kernel.family in _FAMILIES else body)).replace(kernel.name, "")
 
 
 def alike(kernels: Mapping[int, Kernel]) -> Iterator[Alike]:
     """All kernels, those of a kind together."""
-    numbers = {index: list(map(int, _NUMBER.findall(_parted(kernel)[1]))) for index, kernel in kernels.items()}
+    numbers = {index: _numbers(_parted(kernel)[1]) for index, kernel in kernels.items()}
     kinds: dict[tuple[str, int], list[int]] = {}
     for index, kernel in kernels.items():  # a file's names may hide numbers
         kinds.setdefault((kind(kernel), len(numbers[index])), []).append(index)
@@ -48,7 +49,7 @@ def alike(kernels: Mapping[int, Kernel]) -> Iterator[Alike]:
         different = dict.fromkeys(place for place in places if len(set(place)) > 1)
         names = {place: f"number{at}" for at, place in enumerate(different)}
         written = iter([names.get(place, str(place[0])) for place in places])
-        text = before + _NUMBER.sub(lambda _, written=written: next(written), body)  # type: ignore[misc]
+        text = before + _written(body, lambda _, written=written: next(written))  # type: ignore[misc]
         yield Alike(first.name, text, tuple(group), {name: place for place, name in names.items()})
 
 
@@ -56,3 +57,12 @@ def _parted(kernel: Kernel) -> tuple[str, str]:
     """The text before the kernel, such as tables and functions, and from its name on."""
     before, name, body = kernel.source.partition(f"void {kernel.name}(")
     return before, name + body
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(found[1]) for found in _NUMBER.finditer(text) if found[1]]
+
+
+def _written(text: str, number: Callable[[str], str]) -> str:
+    """The text with other words for its numbers."""
+    return _NUMBER.sub(lambda found: number(found[1]) if found[1] else found[0], text)

@@ -21,34 +21,37 @@ void attention(__global const float *restrict q, __global const float *restrict 
   for (int tile = 0; tile < 1; ++tile) {
     const int begin = 0;
     __global const float *restrict from = kp + begin * 3;
-    vec a0 = (vec)(0.0f), a1 = (vec)(0.0f), a2 = (vec)(0.0f), a3 = (vec)(0.0f), a4 = (vec)(0.0f);
+    vec a[5] = {(vec)(0.0f)};
     for (int d = 0; d < 3; ++d) {
       const vec f = query[d];
-      a0 = (vec)(from[0 + d * 1]) * f + a0;
-      a1 = (vec)(from[3 + d * 1]) * f + a1;
-      a2 = (vec)(from[6 + d * 1]) * f + a2;
-      a3 = (vec)(from[9 + d * 1]) * f + a3;
-      a4 = (vec)(from[12 + d * 1]) * f + a4;
+      #pragma unroll
+      for (int t = 0; t < 5; ++t) {
+        a[t] = (vec)(from[t * 3 + d * 1]) * f + a[t];
+      }
     }
-    score[begin + 0] = a0; top = top > a0 ? top : a0;
-    score[begin + 1] = a1; top = top > a1 ? top : a1;
-    score[begin + 2] = a2; top = top > a2 ? top : a2;
-    score[begin + 3] = a3; top = top > a3 ? top : a3;
-    score[begin + 4] = a4; top = top > a4 ? top : a4;
+    #pragma unroll
+    for (int t = 0; t < 5; ++t) {
+      score[begin + t] = a[t];
+      top = top > a[t] ? top : a[t];
+    }
   }
   for (int j = 0; j < 5; ++j) { score[j] = exp(score[j] - top); sum += score[j]; }
   const vec share = (vec)(1.0f) / sum;
   for (int tile = 0; tile < 1; ++tile) {
     const int begin = 0;
     __global const float *restrict from = vp + begin * 1;
-    vec a0 = (vec)(0.0f), a1 = (vec)(0.0f);
+    vec a[2] = {(vec)(0.0f)};
     for (int d = 0; d < 5; ++d) {
       const vec f = score[d];
-      a0 = (vec)(from[0 + d * 4]) * f + a0;
-      a1 = (vec)(from[1 + d * 4]) * f + a1;
+      #pragma unroll
+      for (int t = 0; t < 2; ++t) {
+        a[t] = (vec)(from[t * 1 + d * 4]) * f + a[t];
+      }
     }
-    result[begin + 0] = a0 * share;
-    result[begin + 1] = a1 * share;
+    #pragma unroll
+    for (int t = 0; t < 2; ++t) {
+      result[begin + t] = a[t] * share;
+    }
   }
   const float *lanes = (const float *)result;
   for (int lane = 0; lane < 4; ++lane) {

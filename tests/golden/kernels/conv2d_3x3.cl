@@ -20,63 +20,71 @@ void conv2d_3x3(__global const float *restrict x, __global const float *restrict
   const int k0 = top >= 0 ? 0 : (-top + 0) / 1;
   const int below = (6 - top + 0) / 1;
   const int k1 = below < 3 ? below : 3;
-  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f), a0_2 = (vec)(0.0f), a0_3 = (vec)(0.0f), a0_4 = (vec)(0.0f), a0_5 = (vec)(0.0f);
-  vec a1_0 = (vec)(0.0f), a1_1 = (vec)(0.0f), a1_2 = (vec)(0.0f), a1_3 = (vec)(0.0f), a1_4 = (vec)(0.0f), a1_5 = (vec)(0.0f);
+  vec a[2][6] = {{(vec)(0.0f)}};
   for (int icb = 0; icb < 2; ++icb) {
     for (int kh = k0; kh < k1; ++kh) {
       __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
       __global const float *restrict wp = w + ((group * 2 + icb) * 3 + kh) * 96;
-      for (int ic = 0; ic < 4; ++ic) {
-        const vec w0 = LOAD(wp + 0 + ic * 8 + 0);
-        const vec w1 = LOAD(wp + 0 + ic * 8 + 4);
-        vec v;
-        v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1; a1_1 = v * w1 + a1_1;
-        v = (vec)(xp[8 + ic]); a0_2 = v * w0 + a0_2; a1_2 = v * w1 + a1_2;
-        v = (vec)(xp[12 + ic]); a0_3 = v * w0 + a0_3; a1_3 = v * w1 + a1_3;
-        v = (vec)(xp[16 + ic]); a0_4 = v * w0 + a0_4; a1_4 = v * w1 + a1_4;
-        v = (vec)(xp[20 + ic]); a0_5 = v * w0 + a0_5; a1_5 = v * w1 + a1_5;
+      for (int kw = 0; kw < 1; ++kw) {
+        for (int ic = 0; ic < 4; ++ic) {
+          vec weight[2];
+          #pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            weight[r] = LOAD(wp + (kw * 4 + ic) * 8 + r * 4);
+          }
+          #pragma unroll
+          for (int t = 1; t < 6; ++t) {
+            const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+            #pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              a[r][t] = v * weight[r] + a[r][t];
+            }
+          }
+        }
       }
-      for (int ic = 0; ic < 4; ++ic) {
-        const vec w0 = LOAD(wp + 32 + ic * 8 + 0);
-        const vec w1 = LOAD(wp + 32 + ic * 8 + 4);
-        vec v;
-        v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0; a1_0 = v * w1 + a1_0;
-        v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1; a1_1 = v * w1 + a1_1;
-        v = (vec)(xp[12 + ic]); a0_2 = v * w0 + a0_2; a1_2 = v * w1 + a1_2;
-        v = (vec)(xp[16 + ic]); a0_3 = v * w0 + a0_3; a1_3 = v * w1 + a1_3;
-        v = (vec)(xp[20 + ic]); a0_4 = v * w0 + a0_4; a1_4 = v * w1 + a1_4;
-        v = (vec)(xp[24 + ic]); a0_5 = v * w0 + a0_5; a1_5 = v * w1 + a1_5;
+      for (int kw = 1; kw < 2; ++kw) {
+        for (int ic = 0; ic < 4; ++ic) {
+          vec weight[2];
+          #pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            weight[r] = LOAD(wp + (kw * 4 + ic) * 8 + r * 4);
+          }
+          #pragma unroll
+          for (int t = 0; t < 6; ++t) {
+            const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+            #pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              a[r][t] = v * weight[r] + a[r][t];
+            }
+          }
+        }
       }
-      for (int ic = 0; ic < 4; ++ic) {
-        const vec w0 = LOAD(wp + 64 + ic * 8 + 0);
-        const vec w1 = LOAD(wp + 64 + ic * 8 + 4);
-        vec v;
-        v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0; a1_0 = v * w1 + a1_0;
-        v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1; a1_1 = v * w1 + a1_1;
-        v = (vec)(xp[16 + ic]); a0_2 = v * w0 + a0_2; a1_2 = v * w1 + a1_2;
-        v = (vec)(xp[20 + ic]); a0_3 = v * w0 + a0_3; a1_3 = v * w1 + a1_3;
-        v = (vec)(xp[24 + ic]); a0_4 = v * w0 + a0_4; a1_4 = v * w1 + a1_4;
+      for (int kw = 2; kw < 3; ++kw) {
+        for (int ic = 0; ic < 4; ++ic) {
+          vec weight[2];
+          #pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            weight[r] = LOAD(wp + (kw * 4 + ic) * 8 + r * 4);
+          }
+          #pragma unroll
+          for (int t = 0; t < 5; ++t) {
+            const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+            #pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              a[r][t] = v * weight[r] + a[r][t];
+            }
+          }
+        }
       }
     }
   }
-  {
-    const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
-    const vec bias = LOAD(b + (first + 0) * 4);
-    STORE(y + at + 0, conv2d_3x3_epilogue(a0_0 + bias, LOAD(e0 + at + 0)));
-    STORE(y + at + 4, conv2d_3x3_epilogue(a0_1 + bias, LOAD(e0 + at + 4)));
-    STORE(y + at + 8, conv2d_3x3_epilogue(a0_2 + bias, LOAD(e0 + at + 8)));
-    STORE(y + at + 12, conv2d_3x3_epilogue(a0_3 + bias, LOAD(e0 + at + 12)));
-    STORE(y + at + 16, conv2d_3x3_epilogue(a0_4 + bias, LOAD(e0 + at + 16)));
-    STORE(y + at + 20, conv2d_3x3_epilogue(a0_5 + bias, LOAD(e0 + at + 20)));
-  }
-  {
-    const int at = n * 288 + (first + 1) * 144 + oh * 24 + ow * 4;
-    const vec bias = LOAD(b + (first + 1) * 4);
-    STORE(y + at + 0, conv2d_3x3_epilogue(a1_0 + bias, LOAD(e0 + at + 0)));
-    STORE(y + at + 4, conv2d_3x3_epilogue(a1_1 + bias, LOAD(e0 + at + 4)));
-    STORE(y + at + 8, conv2d_3x3_epilogue(a1_2 + bias, LOAD(e0 + at + 8)));
-    STORE(y + at + 12, conv2d_3x3_epilogue(a1_3 + bias, LOAD(e0 + at + 12)));
-    STORE(y + at + 16, conv2d_3x3_epilogue(a1_4 + bias, LOAD(e0 + at + 16)));
-    STORE(y + at + 20, conv2d_3x3_epilogue(a1_5 + bias, LOAD(e0 + at + 20)));
+  #pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int at = n * 288 + (first + r) * 144 + oh * 24 + ow * 4;
+    const vec bias = LOAD(b + (first + r) * 4);
+    #pragma unroll
+    for (int t = 0; t < 6; ++t) {
+      STORE(y + at + t * 4, conv2d_3x3_epilogue(a[r][t] + bias, LOAD(e0 + at + t * 4)));
+    }
   }
 }

@@ -20,28 +20,45 @@ void conv2d_3x3(__global const float *restrict x, __read_only image1d_buffer_t w
   const int k0 = top >= 0 ? 0 : (-top + 0) / 1;
   const int below = (6 - top + 0) / 1;
   const int k1 = below < 3 ? below : 3;
-  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
+  vec a[1][2] = {{(vec)(0.0f)}};
   if (tile == 0) {
     for (int icb = 0; icb < 2; ++icb) {
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
+        for (int kw = 0; kw < 1; ++kw) {
+          for (int ic = 0; ic < 4; ++ic) {
+            vec weight[1];
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              weight[r] = read_imagef(w, wp + (kw * 4 + ic) * 1 + r * 1);
+            }
+            #pragma unroll
+            for (int t = 1; t < 2; ++t) {
+              const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+              #pragma unroll
+              for (int r = 0; r < 1; ++r) {
+                a[r][t] = v * weight[r] + a[r][t];
+              }
+            }
+          }
         }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
-        }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1;
+        for (int kw = 1; kw < 3; ++kw) {
+          for (int ic = 0; ic < 4; ++ic) {
+            vec weight[1];
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              weight[r] = read_imagef(w, wp + (kw * 4 + ic) * 1 + r * 1);
+            }
+            #pragma unroll
+            for (int t = 0; t < 2; ++t) {
+              const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+              #pragma unroll
+              for (int r = 0; r < 1; ++r) {
+                a[r][t] = v * weight[r] + a[r][t];
+              }
+            }
+          }
         }
       }
     }
@@ -51,23 +68,22 @@ void conv2d_3x3(__global const float *restrict x, __read_only image1d_buffer_t w
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[0 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
-        }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
-        }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1;
+        for (int kw = 0; kw < 3; ++kw) {
+          for (int ic = 0; ic < 4; ++ic) {
+            vec weight[1];
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              weight[r] = read_imagef(w, wp + (kw * 4 + ic) * 1 + r * 1);
+            }
+            #pragma unroll
+            for (int t = 0; t < 2; ++t) {
+              const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+              #pragma unroll
+              for (int r = 0; r < 1; ++r) {
+                a[r][t] = v * weight[r] + a[r][t];
+              }
+            }
+          }
         }
       }
     }
@@ -77,30 +93,50 @@ void conv2d_3x3(__global const float *restrict x, __read_only image1d_buffer_t w
       for (int kh = k0; kh < k1; ++kh) {
         __global const float *restrict xp = x + n * 288 + icb * 144 + (top + kh * 1) * 24 + (ow * 1 - 1) * 4;
         const int wp = ((group * 2 + icb) * 3 + kh) * 12;
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 0 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[0 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[4 + ic]); a0_1 = v * w0 + a0_1;
+        for (int kw = 0; kw < 2; ++kw) {
+          for (int ic = 0; ic < 4; ++ic) {
+            vec weight[1];
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              weight[r] = read_imagef(w, wp + (kw * 4 + ic) * 1 + r * 1);
+            }
+            #pragma unroll
+            for (int t = 0; t < 2; ++t) {
+              const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+              #pragma unroll
+              for (int r = 0; r < 1; ++r) {
+                a[r][t] = v * weight[r] + a[r][t];
+              }
+            }
+          }
         }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 4 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[4 + ic]); a0_0 = v * w0 + a0_0;
-          v = (vec)(xp[8 + ic]); a0_1 = v * w0 + a0_1;
-        }
-        for (int ic = 0; ic < 4; ++ic) {
-          const vec w0 = read_imagef(w, wp + 8 + ic * 1 + 0);
-          vec v;
-          v = (vec)(xp[8 + ic]); a0_0 = v * w0 + a0_0;
+        for (int kw = 2; kw < 3; ++kw) {
+          for (int ic = 0; ic < 4; ++ic) {
+            vec weight[1];
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              weight[r] = read_imagef(w, wp + (kw * 4 + ic) * 1 + r * 1);
+            }
+            #pragma unroll
+            for (int t = 0; t < 1; ++t) {
+              const vec v = (vec)(xp[(t * 1 + kw * 1) * 4 + ic * 1]);
+              #pragma unroll
+              for (int r = 0; r < 1; ++r) {
+                a[r][t] = v * weight[r] + a[r][t];
+              }
+            }
+          }
         }
       }
     }
   }
-  {
-    const int at = n * 288 + (first + 0) * 144 + oh * 24 + ow * 4;
-    const vec bias = LOAD(b + (first + 0) * 4);
-    STORE(y + at + 0, conv2d_3x3_epilogue(a0_0 + bias, LOAD(e0 + at + 0)));
-    STORE(y + at + 4, conv2d_3x3_epilogue(a0_1 + bias, LOAD(e0 + at + 4)));
+  #pragma unroll
+  for (int r = 0; r < 1; ++r) {
+    const int at = n * 288 + (first + r) * 144 + oh * 24 + ow * 4;
+    const vec bias = LOAD(b + (first + r) * 4);
+    #pragma unroll
+    for (int t = 0; t < 2; ++t) {
+      STORE(y + at + t * 4, conv2d_3x3_epilogue(a[r][t] + bias, LOAD(e0 + at + t * 4)));
+    }
   }
 }

@@ -18,47 +18,47 @@ void conv2d_gather(__global const float *restrict in0, __global const float *res
   const int ow = 0;
   const int top = oh * 1 - 0;
   const int k0 = 0, k1 = 1;
-  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f), a0_2 = (vec)(0.0f), a0_3 = (vec)(0.0f), a0_4 = (vec)(0.0f), a0_5 = (vec)(0.0f), a0_6 = (vec)(0.0f), a0_7 = (vec)(0.0f), a0_8 = (vec)(0.0f);
+  vec a[1][9] = {{(vec)(0.0f)}};
   __global const float *restrict wp = w + group * 20;
   for (int ic = 0; ic < 3; ++ic) {
     __global const float *restrict xp = in0 + ow * 4 + conv2d_gather_offset[ic];
-    const vec w0 = LOAD(wp + ic * 4 + 0);
-    vec v;
-    v = (vec)(xp[0 + 0]); a0_0 = v * w0 + a0_0;
-    v = (vec)(xp[4 + 0]); a0_1 = v * w0 + a0_1;
-    v = (vec)(xp[8 + 0]); a0_2 = v * w0 + a0_2;
-    v = (vec)(xp[12 + 0]); a0_3 = v * w0 + a0_3;
-    v = (vec)(xp[16 + 0]); a0_4 = v * w0 + a0_4;
-    v = (vec)(xp[20 + 0]); a0_5 = v * w0 + a0_5;
-    v = (vec)(xp[24 + 0]); a0_6 = v * w0 + a0_6;
-    v = (vec)(xp[28 + 0]); a0_7 = v * w0 + a0_7;
-    v = (vec)(xp[32 + 0]); a0_8 = v * w0 + a0_8;
+    vec weight[1];
+    #pragma unroll
+    for (int r = 0; r < 1; ++r) {
+      weight[r] = LOAD(wp + ic * 4 + r * 4);
+    }
+    #pragma unroll
+    for (int t = 0; t < 9; ++t) {
+      const vec v = (vec)(xp[(t) * 4]);
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        a[r][t] = v * weight[r] + a[r][t];
+      }
+    }
   }
   for (int ic = 3; ic < 5; ++ic) {
     __global const float *restrict xp = in1 + ow * 4 + conv2d_gather_offset[ic];
-    const vec w0 = LOAD(wp + ic * 4 + 0);
-    vec v;
-    v = (vec)(xp[0 + 0]); a0_0 = v * w0 + a0_0;
-    v = (vec)(xp[4 + 0]); a0_1 = v * w0 + a0_1;
-    v = (vec)(xp[8 + 0]); a0_2 = v * w0 + a0_2;
-    v = (vec)(xp[12 + 0]); a0_3 = v * w0 + a0_3;
-    v = (vec)(xp[16 + 0]); a0_4 = v * w0 + a0_4;
-    v = (vec)(xp[20 + 0]); a0_5 = v * w0 + a0_5;
-    v = (vec)(xp[24 + 0]); a0_6 = v * w0 + a0_6;
-    v = (vec)(xp[28 + 0]); a0_7 = v * w0 + a0_7;
-    v = (vec)(xp[32 + 0]); a0_8 = v * w0 + a0_8;
+    vec weight[1];
+    #pragma unroll
+    for (int r = 0; r < 1; ++r) {
+      weight[r] = LOAD(wp + ic * 4 + r * 4);
+    }
+    #pragma unroll
+    for (int t = 0; t < 9; ++t) {
+      const vec v = (vec)(xp[(t) * 4]);
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        a[r][t] = v * weight[r] + a[r][t];
+      }
+    }
   }
-  {
-    const int at = n * 72 + (first + 0) * 36 + oh * 36 + ow * 4;
-    const vec bias = LOAD(b + (first + 0) * 4);
-    STORE(y + at + 0, conv2d_gather_epilogue(a0_0 + bias));
-    STORE(y + at + 4, conv2d_gather_epilogue(a0_1 + bias));
-    STORE(y + at + 8, conv2d_gather_epilogue(a0_2 + bias));
-    STORE(y + at + 12, conv2d_gather_epilogue(a0_3 + bias));
-    STORE(y + at + 16, conv2d_gather_epilogue(a0_4 + bias));
-    STORE(y + at + 20, conv2d_gather_epilogue(a0_5 + bias));
-    STORE(y + at + 24, conv2d_gather_epilogue(a0_6 + bias));
-    STORE(y + at + 28, conv2d_gather_epilogue(a0_7 + bias));
-    STORE(y + at + 32, conv2d_gather_epilogue(a0_8 + bias));
+  #pragma unroll
+  for (int r = 0; r < 1; ++r) {
+    const int at = n * 72 + (first + r) * 36 + oh * 36 + ow * 4;
+    const vec bias = LOAD(b + (first + r) * 4);
+    #pragma unroll
+    for (int t = 0; t < 9; ++t) {
+      STORE(y + at + t * 4, conv2d_gather_epilogue(a[r][t] + bias));
+    }
   }
 }

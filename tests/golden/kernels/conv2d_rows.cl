@@ -13,28 +13,37 @@ void conv2d_rows(__global const float *restrict x, __global const float *restric
   const int ow = 0;
   const int top = oh * 1 - 0;
   const int k0 = 0, k1 = 1;
-  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f), a0_2 = (vec)(0.0f), a0_3 = (vec)(0.0f), a0_4 = (vec)(0.0f);
+  vec a[1][5] = {{(vec)(0.0f)}};
   for (int icb = 0; icb < 1; ++icb) {
     for (int kh = k0; kh < k1; ++kh) {
       __global const float *restrict xp = x + n * 60 + icb * 12 + (top + kh * 1) * 60 + (ow * 1 - 0) * 12;
       __global const float *restrict wp = w + ((group * 1 + icb) * 1 + kh) * 48;
-      for (int ic = 0; ic < 12; ++ic) {
-        const vec w0 = LOAD(wp + 0 + ic * 4 + 0);
-        vec v;
-        v = (vec)(xp[0 + ic]); a0_0 = v * w0 + a0_0;
-        v = (vec)(xp[12 + ic]); a0_1 = v * w0 + a0_1;
-        v = (vec)(xp[24 + ic]); a0_2 = v * w0 + a0_2;
-        v = (vec)(xp[36 + ic]); a0_3 = v * w0 + a0_3;
-        v = (vec)(xp[48 + ic]); a0_4 = v * w0 + a0_4;
+      for (int kw = 0; kw < 1; ++kw) {
+        for (int ic = 0; ic < 12; ++ic) {
+          vec weight[1];
+          #pragma unroll
+          for (int r = 0; r < 1; ++r) {
+            weight[r] = LOAD(wp + (kw * 12 + ic) * 4 + r * 4);
+          }
+          #pragma unroll
+          for (int t = 0; t < 5; ++t) {
+            const vec v = (vec)(xp[(t * 1 + kw * 1) * 12 + ic * 1]);
+            #pragma unroll
+            for (int r = 0; r < 1; ++r) {
+              a[r][t] = v * weight[r] + a[r][t];
+            }
+          }
+        }
       }
     }
   }
-  {
-    const int at = n * 35 + (first + 0) * 4 + oh * 35 + ow * 7;
-    if ((first + 0 == 1)) { (y + at + 0)[0] = a0_0.s0; (y + at + 0)[1] = a0_0.s1; (y + at + 0)[2] = a0_0.s2; } else { (y + at + 0)[0] = a0_0.s0; (y + at + 0)[1] = a0_0.s1; (y + at + 0)[2] = a0_0.s2; (y + at + 0)[3] = a0_0.s3; }
-    if ((first + 0 == 1)) { (y + at + 7)[0] = a0_1.s0; (y + at + 7)[1] = a0_1.s1; (y + at + 7)[2] = a0_1.s2; } else { (y + at + 7)[0] = a0_1.s0; (y + at + 7)[1] = a0_1.s1; (y + at + 7)[2] = a0_1.s2; (y + at + 7)[3] = a0_1.s3; }
-    if ((first + 0 == 1)) { (y + at + 14)[0] = a0_2.s0; (y + at + 14)[1] = a0_2.s1; (y + at + 14)[2] = a0_2.s2; } else { (y + at + 14)[0] = a0_2.s0; (y + at + 14)[1] = a0_2.s1; (y + at + 14)[2] = a0_2.s2; (y + at + 14)[3] = a0_2.s3; }
-    if ((first + 0 == 1)) { (y + at + 21)[0] = a0_3.s0; (y + at + 21)[1] = a0_3.s1; (y + at + 21)[2] = a0_3.s2; } else { (y + at + 21)[0] = a0_3.s0; (y + at + 21)[1] = a0_3.s1; (y + at + 21)[2] = a0_3.s2; (y + at + 21)[3] = a0_3.s3; }
-    if ((first + 0 == 1)) { (y + at + 28)[0] = a0_4.s0; (y + at + 28)[1] = a0_4.s1; (y + at + 28)[2] = a0_4.s2; } else { (y + at + 28)[0] = a0_4.s0; (y + at + 28)[1] = a0_4.s1; (y + at + 28)[2] = a0_4.s2; (y + at + 28)[3] = a0_4.s3; }
+  #pragma unroll
+  for (int r = 0; r < 1; ++r) {
+    const int at = n * 35 + (first + r) * 4 + oh * 35 + ow * 7;
+    #pragma unroll
+    for (int t = 0; t < 5; ++t) {
+      const vec value = a[r][t];
+      if ((first + r == 1)) { (y + at + t * 7)[0] = value.s0; (y + at + t * 7)[1] = value.s1; (y + at + t * 7)[2] = value.s2; } else { (y + at + t * 7)[0] = value.s0; (y + at + t * 7)[1] = value.s1; (y + at + t * 7)[2] = value.s2; (y + at + t * 7)[3] = value.s3; }
+    }
   }
 }

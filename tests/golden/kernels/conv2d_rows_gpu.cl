@@ -10,7 +10,7 @@ void conv2d_rows(__global const float *restrict x, __global const float *restric
   const int first = part * 2 + group * 1, oh = 0;
   const int ow = get_global_id(0) * 2, left = get_group_id(0) * 32;
   __local vec xs[64], ws[32];
-  vec a0_0 = (vec)(0.0f), a0_1 = (vec)(0.0f);
+  vec a[1][2] = {{(vec)(0.0f)}};
   for (int icb = 0; icb < 3; icb += 2) {
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = line * 16 + column; i < 256; i += 64) {
@@ -29,38 +29,55 @@ void conv2d_rows(__global const float *restrict x, __global const float *restric
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int block = 0; block < 2; ++block) {
-      const vec x0 = xs[block * 32 + column * 2 + 0];
-      const vec x1 = xs[block * 32 + column * 2 + 1];
-      {
-        const vec w0 = ws[((block * 4 + 0) * 4 + line) * 1 + 0];
-        a0_0 = x0.s0 * w0 + a0_0;
-        a0_1 = x1.s0 * w0 + a0_1;
+      vec near[2];
+      #pragma unroll
+      for (int t = 0; t < 2; ++t) {
+        near[t] = xs[block * 32 + column * 2 + t];
       }
-      {
-        const vec w0 = ws[((block * 4 + 1) * 4 + line) * 1 + 0];
-        a0_0 = x0.s1 * w0 + a0_0;
-        a0_1 = x1.s1 * w0 + a0_1;
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        const vec weight = ws[((block * 4 + 0) * 4 + line) * 1 + r];
+        #pragma unroll
+        for (int t = 0; t < 2; ++t) {
+          a[r][t] = near[t].s0 * weight + a[r][t];
+        }
       }
-      {
-        const vec w0 = ws[((block * 4 + 2) * 4 + line) * 1 + 0];
-        a0_0 = x0.s2 * w0 + a0_0;
-        a0_1 = x1.s2 * w0 + a0_1;
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        const vec weight = ws[((block * 4 + 1) * 4 + line) * 1 + r];
+        #pragma unroll
+        for (int t = 0; t < 2; ++t) {
+          a[r][t] = near[t].s1 * weight + a[r][t];
+        }
       }
-      {
-        const vec w0 = ws[((block * 4 + 3) * 4 + line) * 1 + 0];
-        a0_0 = x0.s3 * w0 + a0_0;
-        a0_1 = x1.s3 * w0 + a0_1;
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        const vec weight = ws[((block * 4 + 2) * 4 + line) * 1 + r];
+        #pragma unroll
+        for (int t = 0; t < 2; ++t) {
+          a[r][t] = near[t].s2 * weight + a[r][t];
+        }
+      }
+      #pragma unroll
+      for (int r = 0; r < 1; ++r) {
+        const vec weight = ws[((block * 4 + 3) * 4 + line) * 1 + r];
+        #pragma unroll
+        for (int t = 0; t < 2; ++t) {
+          a[r][t] = near[t].s3 * weight + a[r][t];
+        }
       }
     }
   }
   if (group < 2) {
-    {
-      const int at = n * 35 + (first + 0) * 4 + oh * 35 + ow * 7;
-      if (ow + 0 < 5) {
-        if ((first + 0 == 1)) { (y + at + 0)[0] = a0_0.s0; (y + at + 0)[1] = a0_0.s1; (y + at + 0)[2] = a0_0.s2; } else { (y + at + 0)[0] = a0_0.s0; (y + at + 0)[1] = a0_0.s1; (y + at + 0)[2] = a0_0.s2; (y + at + 0)[3] = a0_0.s3; }
-      }
-      if (ow + 1 < 5) {
-        if ((first + 0 == 1)) { (y + at + 7)[0] = a0_1.s0; (y + at + 7)[1] = a0_1.s1; (y + at + 7)[2] = a0_1.s2; } else { (y + at + 7)[0] = a0_1.s0; (y + at + 7)[1] = a0_1.s1; (y + at + 7)[2] = a0_1.s2; (y + at + 7)[3] = a0_1.s3; }
+    #pragma unroll
+    for (int r = 0; r < 1; ++r) {
+      const int at = n * 35 + (first + r) * 4 + oh * 35 + ow * 7;
+      #pragma unroll
+      for (int t = 0; t < 2; ++t) {
+        if (ow + t < 5) {
+          const vec value = a[r][t];
+          if ((first + r == 1)) { (y + at + t * 7)[0] = value.s0; (y + at + t * 7)[1] = value.s1; (y + at + t * 7)[2] = value.s2; } else { (y + at + t * 7)[0] = value.s0; (y + at + t * 7)[1] = value.s1; (y + at + t * 7)[2] = value.s2; (y + at + t * 7)[3] = value.s3; }
+        }
       }
     }
   }

@@ -18,19 +18,28 @@ void matmul(__global const float *restrict a, __global const float *restrict b, 
   const int column = (tile == 1 ? 2 : tile * 4);
   __global const float *restrict ap = a + at_a + row * 4;
   __global const float *restrict bp = b + at_b + column;
-  vec s0_0 = (vec)(0.0f);
-  vec s1_0 = (vec)(0.0f);
-  vec s2_0 = (vec)(0.0f);
+  vec s[3][1] = {{(vec)(0.0f)}};
   for (int k = 0; k < 4; ++k) {
-    const vec w0 = UNALIGNED(bp + k * 6 + 0);
-    const vec x0 = (vec)(ap[0 + k]); s0_0 = x0 * w0 + s0_0;
-    const vec x1 = (vec)(ap[4 + k]); s1_0 = x1 * w0 + s1_0;
-    const vec x2 = (vec)(ap[8 + k]); s2_0 = x2 * w0 + s2_0;
+    vec w[1];
+    #pragma unroll
+    for (int j = 0; j < 1; ++j) {
+      w[j] = UNALIGNED(bp + k * 6 + j * 4);
+    }
+    #pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      const vec x = (vec)(ap[i * 4 + k]);
+      #pragma unroll
+      for (int j = 0; j < 1; ++j) {
+        s[i][j] = x * w[j] + s[i][j];
+      }
+    }
   }
-  const vec v0_0_0 = ((vec)(0.0f) > s0_0 ? (vec)(0.0f) : s0_0);
-  STORE_UNALIGNED(y + batch * 18 + (row + 0) * 6 + column + 0, v0_0_0);
-  const vec v1_0_0 = ((vec)(0.0f) > s1_0 ? (vec)(0.0f) : s1_0);
-  STORE_UNALIGNED(y + batch * 18 + (row + 1) * 6 + column + 0, v1_0_0);
-  const vec v2_0_0 = ((vec)(0.0f) > s2_0 ? (vec)(0.0f) : s2_0);
-  STORE_UNALIGNED(y + batch * 18 + (row + 2) * 6 + column + 0, v2_0_0);
+  #pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    #pragma unroll
+    for (int j = 0; j < 1; ++j) {
+      const vec v0 = ((vec)(0.0f) > s[i][j] ? (vec)(0.0f) : s[i][j]);
+      STORE_UNALIGNED(y + batch * 18 + (row + i) * 6 + column + j * 4, v0);
+    }
+  }
 }

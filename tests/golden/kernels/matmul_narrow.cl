@@ -17,19 +17,27 @@ void matmul_narrow(__global const float *restrict a, __global const float *restr
   const int column = 0;
   __global const float *restrict ap = a + at_a + row * 5;
   __global const float *restrict bp = b + at_b + column;
-  float s0_0 = (float)(0.0f), s0_1 = (float)(0.0f), s0_2 = (float)(0.0f);
-  float s1_0 = (float)(0.0f), s1_1 = (float)(0.0f), s1_2 = (float)(0.0f);
+  float s[2][3] = {{(float)(0.0f)}};
   for (int k = 0; k < 5; ++k) {
-    const float w0 = bp[k * 3 + 0];
-    const float w1 = bp[k * 3 + 1];
-    const float w2 = bp[k * 3 + 2];
-    const float x0 = (float)(ap[0 + k]); s0_0 = x0 * w0 + s0_0; s0_1 = x0 * w1 + s0_1; s0_2 = x0 * w2 + s0_2;
-    const float x1 = (float)(ap[5 + k]); s1_0 = x1 * w0 + s1_0; s1_1 = x1 * w1 + s1_1; s1_2 = x1 * w2 + s1_2;
+    float w[3];
+    #pragma unroll
+    for (int j = 0; j < 3; ++j) {
+      w[j] = bp[k * 3 + j];
+    }
+    #pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float x = (float)(ap[i * 5 + k]);
+      #pragma unroll
+      for (int j = 0; j < 3; ++j) {
+        s[i][j] = x * w[j] + s[i][j];
+      }
+    }
   }
-  *(y + batch * 6 + (row + 0) * 3 + column + 0) = s0_0;
-  *(y + batch * 6 + (row + 0) * 3 + column + 1) = s0_1;
-  *(y + batch * 6 + (row + 0) * 3 + column + 2) = s0_2;
-  *(y + batch * 6 + (row + 1) * 3 + column + 0) = s1_0;
-  *(y + batch * 6 + (row + 1) * 3 + column + 1) = s1_1;
-  *(y + batch * 6 + (row + 1) * 3 + column + 2) = s1_2;
+  #pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    #pragma unroll
+    for (int j = 0; j < 3; ++j) {
+      *(y + batch * 6 + (row + i) * 3 + column + j * 1) = s[i][j];
+    }
+  }
 }

@@ -20,28 +20,36 @@ void pool2d_average(__global const float *restrict x, __global const float *rest
   const int rows = k1 - k0;
   {
     const int ow = 0;
-    vec a0 = (vec)(0.0f), a1 = (vec)(0.0f), a2 = (vec)(0.0f);
+    vec a[3];
+    #pragma unroll
+    for (int t = 0; t < 3; ++t) {
+      a[t] = (vec)(0.0f);
+    }
     for (int kh = k0; kh < k1; ++kh) {
       __global const float *restrict xp = xc + ((top + kh * 1) * 6 + ow * 2 - 1) * 4;
-      const vec x1 = LOAD(xp + 4);
-      a0 += x1;
-      const vec x2 = LOAD(xp + 8);
-      a0 += x2; a1 += x2;
-      const vec x3 = LOAD(xp + 12);
-      a1 += x3;
-      const vec x4 = LOAD(xp + 16);
-      a1 += x4; a2 += x4;
-      const vec x5 = LOAD(xp + 20);
-      a2 += x5;
-      const vec x6 = LOAD(xp + 24);
-      a2 += x6;
+      #pragma unroll
+      for (int t = 0; t < 1; ++t) {
+        #pragma unroll
+        for (int k = 1; k < 3; ++k) {
+          const vec v = LOAD(xp + (t * 2 + k * 1) * 4);
+          a[t] += v;
+        }
+      }
+      #pragma unroll
+      for (int t = 1; t < 3; ++t) {
+        #pragma unroll
+        for (int k = 0; k < 3; ++k) {
+          const vec v = LOAD(xp + (t * 2 + k * 1) * 4);
+          a[t] += v;
+        }
+      }
     }
     const int at = ((plane * 3 + oh) * 3 + ow) * 4;
-    a0 *= (vec)(1.0f / (float)(rows * 2));
-    STORE(y + at + 0, pool2d_average_epilogue(a0, LOAD(e0 + plane * 4)));
-    a1 *= (vec)(1.0f / (float)(rows * 3));
-    STORE(y + at + 4, pool2d_average_epilogue(a1, LOAD(e0 + plane * 4)));
-    a2 *= (vec)(1.0f / (float)(rows * 3));
-    STORE(y + at + 8, pool2d_average_epilogue(a2, LOAD(e0 + plane * 4)));
+    const int counts[] = {2, 3, 3};
+    #pragma unroll
+    for (int t = 0; t < 3; ++t) {
+      a[t] *= (vec)(1.0f / (float)(rows * counts[t]));
+      STORE(y + at + t * 4, pool2d_average_epilogue(a[t], LOAD(e0 + plane * 4)));
+    }
   }
 }

@@ -12,25 +12,26 @@ void pool2d_max(__global const float *restrict x, __global float *restrict y) {
   const int k0 = 0, k1 = 2;
   {
     const int ow = 0;
-    vec a0 = (vec)(-INFINITY), a1 = (vec)(-INFINITY), a2 = (vec)(-INFINITY);
+    vec a[3];
+    #pragma unroll
+    for (int t = 0; t < 3; ++t) {
+      a[t] = (vec)(-INFINITY);
+    }
     for (int kh = k0; kh < k1; ++kh) {
       __global const float *restrict xp = xc + ((top + kh * 1) * 6 + ow * 2 - 0) * 4;
-      const vec x0 = LOAD(xp + 0);
-      a0 = ((x0 > a0) | (x0 != x0)) ? x0 : a0;
-      const vec x1 = LOAD(xp + 4);
-      a0 = ((x1 > a0) | (x1 != x1)) ? x1 : a0;
-      const vec x2 = LOAD(xp + 8);
-      a1 = ((x2 > a1) | (x2 != x2)) ? x2 : a1;
-      const vec x3 = LOAD(xp + 12);
-      a1 = ((x3 > a1) | (x3 != x3)) ? x3 : a1;
-      const vec x4 = LOAD(xp + 16);
-      a2 = ((x4 > a2) | (x4 != x4)) ? x4 : a2;
-      const vec x5 = LOAD(xp + 20);
-      a2 = ((x5 > a2) | (x5 != x5)) ? x5 : a2;
+      #pragma unroll
+      for (int t = 0; t < 3; ++t) {
+        #pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          const vec v = LOAD(xp + (t * 2 + k * 1) * 4);
+          a[t] = ((v > a[t]) | (v != v)) ? v : a[t];
+        }
+      }
     }
     const int at = ((plane * 3 + oh) * 3 + ow) * 4;
-    STORE(y + at + 0, a0);
-    STORE(y + at + 4, a1);
-    STORE(y + at + 8, a2);
+    #pragma unroll
+    for (int t = 0; t < 3; ++t) {
+      STORE(y + at + t * 4, a[t]);
+    }
   }
 }

@@ -15,50 +15,28 @@ void winograd_output(__global const float *restrict v, __global const float *res
   for (int tw = 0; tw < 3; ++tw) {
     const int tile = (image * 3 + th) * 3 + tw;
     __global const float *restrict vp = v + (cb * 9 + tile) * 4;
-    const vec d00 = LOAD(vp + 0);
-    const vec d10 = LOAD(vp + 144);
-    const vec d20 = LOAD(vp + 288);
-    const vec d30 = LOAD(vp + 432);
-    const vec e00 = (d00 + d10 + d20);
-    const vec e10 = (d10 - d20 + d30);
-    const vec d01 = LOAD(vp + 36);
-    const vec d11 = LOAD(vp + 180);
-    const vec d21 = LOAD(vp + 324);
-    const vec d31 = LOAD(vp + 468);
-    const vec e01 = (d01 + d11 + d21);
-    const vec e11 = (d11 - d21 + d31);
-    const vec d02 = LOAD(vp + 72);
-    const vec d12 = LOAD(vp + 216);
-    const vec d22 = LOAD(vp + 360);
-    const vec d32 = LOAD(vp + 504);
-    const vec e02 = (d02 + d12 + d22);
-    const vec e12 = (d12 - d22 + d32);
-    const vec d03 = LOAD(vp + 108);
-    const vec d13 = LOAD(vp + 252);
-    const vec d23 = LOAD(vp + 396);
-    const vec d33 = LOAD(vp + 540);
-    const vec e03 = (d03 + d13 + d23);
-    const vec e13 = (d13 - d23 + d33);
+    vec d[4], e[2][4], f[2];
+    #pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      #pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        d[i] = LOAD(vp + (i * 4 + j) * 36);
+      }
+      e[0][j] = (d[0] + d[1] + d[2]);
+      e[1][j] = (d[1] - d[2] + d[3]);
+    }
     const int first = ((plane * 5 + th * 2) * 5 + tw * 2) * 4;
-    {
-      const vec a = (e00 + e01 + e02) + bias;
-      const int at = first + 0;
-      STORE(y + at, winograd_output_epilogue(a));
-    }
-    if (tw * 2 + 1 < 5) {
-      const vec a = (e01 - e02 + e03) + bias;
-      const int at = first + 4;
-      STORE(y + at, winograd_output_epilogue(a));
-    }
-    if (th * 2 + 1 < 5) {
-      const vec a = (e10 + e11 + e12) + bias;
-      const int at = first + 20;
-      STORE(y + at, winograd_output_epilogue(a));
-    }
-    if (th * 2 + 1 < 5 && tw * 2 + 1 < 5) {
-      const vec a = (e11 - e12 + e13) + bias;
-      const int at = first + 24;
-      STORE(y + at, winograd_output_epilogue(a));
+    #pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      f[0] = (e[i][0] + e[i][1] + e[i][2]);
+      f[1] = (e[i][1] - e[i][2] + e[i][3]);
+      #pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (th * 2 + i < 5 && tw * 2 + j < 5) {
+          const int at = first + (i * 5 + j) * 4;
+          STORE(y + at, winograd_output_epilogue(f[j] + bias));
+        }
+      }
     }
   }
 }
