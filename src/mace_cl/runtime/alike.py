@@ -10,7 +10,7 @@ from mace_cl.schedule import Kernel
 
 __all__ = ["Alike", "alike", "kind"]
 
-_FAMILIES = ("conv2d", "depthwise", "matmul")
+_FAMILIES = ("conv2d", "depthwise", "matmul", "pool2d", "winograd_input", "winograd_output")
 """Those whose numbers bound loops or are strides, so that they are as fast without literals."""
 
 _NUMBER = re.compile(r"#pragma unroll\n.*|(?<![\w.\[])(?<!get_global_id\()(\d{1,9})(?![\w.\]])")
