@@ -112,7 +112,7 @@ class Attention:
             self._products(code, "v", parameters["columns"], width, keys, "score", weigh)
             code.add("const float *lanes = (const float *)result;")
             row, column = self.accesses[-1].strides[2:]
-            with code.block(f"for (int lane = 0; lane < {min(c, queries)}; ++lane)"):
+            with code.loop("lane", min(c, queries)):
                 target = f"yp[(first + lane) * {row} + i * {column}]"
                 code.add(f"for (int i = 0; i < {width}; ++i) {target} = lanes[i * {c} + lane];")
         return Rendered(prelude(c) + code.text(), (ceil_div(queries, c), self.heads, self.batch))
@@ -131,11 +131,11 @@ class Attention:
         """Σ over d of name[i, d] · factor[d] as ``a[t]``, and ``finish``, for all i = begin + t, ``tile`` at a time."""
         rows, columns = self.accesses["qkv".index(name)].strides[2:]
         step, inner = (rows, columns) if name == "k" else (columns, rows)
-        with code.block(f"for (int tile = 0; tile < {len(tile_starts(length, tile))}; ++tile)"):
+        with code.loop("tile", len(tile_starts(length, tile))):
             code.add(f"const int begin = {tile_start(length, tile)};")
             code.add(f"__global const float *restrict from = {name}p + begin * {step};")
             code.add(f"vec a[{tile}] = {{(vec)(0.0f)}};")
-            with code.block(f"for (int d = 0; d < {depth}; ++d)"):
+            with code.loop("d", depth):
                 code.add(f"const vec f = {factor}[d];")
                 with code.unrolled("t", tile):
                     code.add(f"a[t] = (vec)(from[t * {step} + d * {inner}]) * f + a[t];")

@@ -99,13 +99,13 @@ class Code:
         self.depth -= 1
         self.add("}")
 
-    def loop(self, name: str, end: int, begin: int = 0) -> AbstractContextManager[None]:
-        """A loop over numbers that are known."""
+    def loop(self, name: str, end: int | str, begin: int | str = 0) -> AbstractContextManager[None]:
+        """A loop from ``begin`` to before ``end``."""
         return self.block(f"for (int {name} = {begin}; {name} < {end}; ++{name})")
 
     @contextmanager
     def unrolled(self, name: str, end: int, begin: int = 0) -> Iterator[None]:
-        """The same over few, so that the elements of arrays with this index are registers."""
+        """The same over few known numbers, so that the elements of arrays with this index are registers."""
         self.add("#pragma unroll")
         with self.loop(name, end, begin):
             yield

@@ -55,7 +55,7 @@ class ChannelGather:
                     choice = f"s{lane} == {index} ? x{index} : {choice}"
                 code.add(f"const int s{lane} = {entry}_source[cb * {c} + {lane}];")
                 code.add(f"__global const float *restrict p{lane} = ({choice}) + {entry}_offset[cb * {c} + {lane}];")
-            with code.block("for (int i = begin; i < end; ++i)"):
+            with code.loop("i", "end", "begin"):
                 code.add(f"const vec v = (vec)({', '.join(f'p{lane}[i * {c}]' for lane in range(c))});")
                 value = masked(code, "v", c, tail, f"(cb == {blocks - 1})") if tail else "v"
                 code.add(f"STORE(y + (cb * {self.pixels} + i) * {c}, {value});")

@@ -43,7 +43,7 @@ def in_groups(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
             _copy_pixels(code, problem, parameters)
             _copy_weights(code, problem, parameters, weights)
             code.add("barrier(CLK_LOCAL_MEM_FENCE);")
-            with code.block(f"for (int block = 0; block < {local}; ++block)"):
+            with code.loop("block", local):
                 code.add(f"vec near[{t}];")
                 with code.unrolled("t", t):
                     code.add(f"near[t] = xs[block * {pixels} + column * {t} + t];")

@@ -145,10 +145,10 @@ def _accumulate(code: Code, problem: Conv2D, size: Size, weights: Weights, one: 
     parts = blocks > problem.part
     if parts:
         zeros(code, "s", size)
-    with code.block(f"for (int icb = 0; icb < {blocks}; ++icb)"):
+    with code.loop("icb", blocks):
         if tail:
             code.add(f"const int channels = icb == {blocks - 1} ? {tail} : {block};")
-        with code.block("for (int kh = k0; kh < k1; ++kh)"):
+        with code.loop("kh", "k1", "k0"):
             row, column = f"(top + kh * {window.dilations[0]})", f"(ow * {window.strides[1]} - {window.pads[1]})"
             at = f"n * {x.image} + {icb} * {block_stride} + {row} * {x.row} + {column} * {x.column}"
             code.add(f"__global const float *restrict xp = x + {at};")
@@ -158,7 +158,7 @@ def _accumulate(code: Code, problem: Conv2D, size: Size, weights: Weights, one: 
                 columns = code.unrolled if block == 1 else code.loop
                 with (
                     columns("kw", end, begin),
-                    code.block(f"for (int ic = 0; ic < {'channels' if tail else block}; ++ic)"),
+                    code.loop("ic", "channels" if tail else block),
                 ):
                     at = f"(kw * {block} + ic) * {r * weights.step}"
                     place = f"t * {window.strides[1]} + kw * {window.dilations[1]}"
@@ -175,7 +175,7 @@ def _accumulate_gathered(code: Code, problem: Conv2D, entry: str, size: Size, we
     code.add(weights.begin("group", problem.channels[0] * r))
     for source in range(problem.sources):
         count = sum(1 for one, _ in problem.gather if one == source)
-        with code.block(f"for (int ic = {done}; ic < {done + count}; ++ic)"):
+        with code.loop("ic", done + count, done):
             code.add(f"__global const float *restrict xp = in{source} + ow * {c} + {entry}_offset[ic];")
             _multiply(code, ("t", _Pixels("xp", c, 0)), size, (0, t), (weights, f"ic * {r * weights.step}"))
         done += count

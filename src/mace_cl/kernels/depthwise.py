@@ -89,7 +89,7 @@ class DepthwiseConv2D:
             code.add(f"__global const float *restrict xc = x + plane * {window.input[0] * window.input[1] * c};")
             code.add(f"const vec bias = {f'LOAD(b + cb * {c})' if self.bias else '(vec)(0.0f)'};")
             code.add(f"const int end = strip * {rows} + {rows} < {height} ? strip * {rows} + {rows} : {height};")
-            with code.block(f"for (int oh = strip * {rows}; oh < end; ++oh)"):
+            with code.loop("oh", "end", f"strip * {rows}"):
                 code.add(*window.row_bounds())
                 for one in tile_classes(window, tile):
                     self._tiles(code, entry, one, tile)
@@ -108,7 +108,7 @@ class DepthwiseConv2D:
                     code.add(f"if (!{one.condition()[3:]}) continue;")
                 code.add(f"const int ow = {tile_start(width, tile)};")
             code.add(f"vec a[{tile}] = {{(vec)(0.0f)}};")
-            with code.block("for (int kh = k0; kh < k1; ++kh)"):
+            with code.loop("kh", "k1", "k0"):
                 self._row(code, one)
             self._finish(code, entry, tile)
 

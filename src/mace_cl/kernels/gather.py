@@ -55,7 +55,7 @@ class Gather:
         with code.block(f"__kernel __attribute__(({ALONE}))\nvoid {entry}({arguments})"):
             code.add(f"const int begin = get_global_id(0) * {step}, outer = get_global_id(1);")
             code.add(f"const int end = begin + {step} < {self.count} ? begin + {step} : {self.count};")
-            with code.block("for (int p = begin; p < end; ++p)"):
+            with code.loop("p", "end", "begin"):
                 code.add(f"{position} at = positions[p];", f"at = at < 0 ? at + {self.length} : at;")
                 code.add(f"at = at < 0 ? 0 : at >= {self.length} ? {self.length - 1} : at;")
                 code.add(

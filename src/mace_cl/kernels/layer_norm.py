@@ -59,7 +59,7 @@ class LayerNorm:
         with code.block(kernel_head(entry, reads, "y")):
             code.add(f"const int begin = get_global_id(0) * {step};")
             code.add(f"const int end = begin + {step} < {self.rows} ? begin + {step} : {self.rows};")
-            with code.block("for (int row = begin; row < end; ++row)"):
+            with code.loop("row", "end", "begin"):
                 code.add(f"__global const float *restrict xp = x + row * {length};")
                 code.add(f"__global float *restrict yp = y + row * {length};")
                 code.add(f"{kind} sum = ({kind})(0.0f), squares = ({kind})(0.0f);", f"{loop} sum += {load('xp')};")

@@ -80,7 +80,7 @@ class Map:
         with code.block(self._head(entry, group)):
             code.add(f"const int begin = get_global_id(0) * {chunk};")
             code.add(f"const int end = min(begin + {chunk}, {total});")
-            with code.block("for (int at = begin; at < end; ++at)"):
+            with code.loop("at", "end", "begin"):
                 self._point(code, dims, accesses, entry)
         return Rendered(code.text(), (items, 1, 1), (group, 1, 1))
 

@@ -90,7 +90,7 @@ class MatMul:
             code.add(f"__global const float *restrict ap = a + at_a + row * {k};")
             code.add("__global const float *restrict bp = b + at_b + column;")
             code.add(f"{kind} s[{t}][{r}] = {{{{({kind})(0.0f)}}}};")
-            with code.block(f"for (int k = 0; k < {k}; ++k)"):
+            with code.loop("k", k):
                 code.add(f"{kind} w[{r}];")
                 with code.unrolled("j", r):
                     code.add(f"w[j] = {f'UNALIGNED(bp + k * {n} + j * {width})' if width > 1 else f'bp[k * {n} + j]'};")

@@ -90,7 +90,7 @@ class Pool2D:
             code.add(f"vec a[{tile}];")
             with code.unrolled("t", tile):
                 code.add(f"a[t] = {start};")
-            with code.block("for (int kh = k0; kh < k1; ++kh)"):
+            with code.loop("kh", "k1", "k0"):
                 code.add(
                     f"__global const float *restrict xp = xc + ((top + kh * {w.dilations[0]}) * {w.input[1]}"
                     f" + ow * {w.strides[1]} - {w.pads[1]}) * {c};"

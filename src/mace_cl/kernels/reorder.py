@@ -49,7 +49,7 @@ class Reorder:
             packed = f"plane * {self.pixels * self.c}"
             if tail:
                 code.add(f"const int valid = cb == {blocks - 1} ? {tail} : {self.c};")
-            with code.block("for (int p = begin; p < end; ++p)"):
+            with code.loop("p", "end", "begin"):
                 for lane in range(self.c):
                     source = f"x[{rows} + {lane * self.pixels} + p]"
                     target = f"y[{packed} + p * {self.c} + {lane}]"

@@ -78,7 +78,7 @@ class Resample:
                 code.add(f"const int r{tap} = {entry}_rows_at[oh * {self.rows.taps} + {tap}];")
                 if not self.rows.plain:
                     code.add(f"const vec u{tap} = (vec)({entry}_rows_by[oh * {self.rows.taps} + {tap}]);")
-            with code.block(f"for (int ow = 0; ow < {width}; ++ow)"):
+            with code.loop("ow", width):
                 self._pixel(code, entry)
                 value = "a"
                 if self.channels % c and self.fill:

@@ -45,7 +45,7 @@ class Softmax:
         with code.block(kernel_head(entry, ["x"], "y")):
             code.add(f"const int begin = get_global_id(0) * {step};")
             code.add(f"const int end = begin + {step} < {rows} ? begin + {step} : {rows};")
-            with code.block("for (int row = begin; row < end; ++row)"):
+            with code.loop("row", "end", "begin"):
                 code.add(f"const int at = row / {self.inner} * {self.length * self.inner} + row % {self.inner};")
                 code.add("__global const float *restrict xp = x + at;", "__global float *restrict yp = y + at;")
                 if vector:

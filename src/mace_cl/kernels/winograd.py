@@ -124,7 +124,7 @@ def _place(code: Code, parameters: Parameters) -> None:
 
 def _tiles(code: Code, columns: int, parameters: Parameters) -> AbstractContextManager[None]:
     """The block of one tile."""
-    return nullcontext() if parameters else code.block(f"for (int tw = 0; tw < {columns}; ++tw)")
+    return nullcontext() if parameters else code.loop("tw", columns)
 
 
 def _grid(tiles: tuple[int, int], planes: int, parameters: Parameters) -> tuple[int, int, int]:
