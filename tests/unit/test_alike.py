@@ -78,6 +78,7 @@ def kernel(body: str, family: str = "conv2d", name: str = "k") -> Kernel:
     ("one", "other"),
     [
         ("int a[4];", "int a[5];"),  # a size
+        ("\n#pragma unroll\nfor (int t = 0; t < 4; ++t)\n", "\n#pragma unroll\nfor (int t = 0; t < 5; ++t)\n"),
         ("get_global_id(0);", "get_global_id(1);"),  # text that sequences replace
         ("a = 1.5f;", "a = 2.5f;"),
         ("a = 1e-5f;", "a = 1e-6f;"),
