@@ -77,9 +77,9 @@ class Child:
             self._process.kill()
 
         timer = threading.Timer(timeout or 0, end)
-        if timeout is not None:
-            timer.start()
         try:
+            if timeout is not None:
+                timer.start()
             return self._asked({**request, "blobs": [len(blob) for blob in blobs]}, blobs, report)
         except EOFError:
             code = self._process.wait()

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -368,6 +369,24 @@ class TestChild:
     def test_a_hang(self, helper: Callable[[str], child.Child]) -> None:
         with pytest.raises(child.ChildError, match="no answer in 1 s"):
             helper("import time; time.sleep(60)").ask({}, timeout=1)
+
+    def test_an_interrupt_leaves_no_timer(
+        self, helper: Callable[[str], child.Child], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ctrl-C while the timer begins; one that lived on would keep the interpreter until its time is up."""
+        begun: list[threading.Timer] = []
+
+        class Interrupted(threading.Timer):
+            def start(self) -> None:
+                super().start()
+                begun.append(self)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(threading, "Timer", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            helper("return {}").ask({}, timeout=60)
+        begun[0].join(5.0)
+        assert not begun[0].is_alive()
 
     def test_it_ends_with_its_parent(self, helper: Callable[[str], child.Child], tmp_path: Path) -> None:
         """A start that is killed leaves no compiler behind, however busy that is."""

@@ -158,7 +158,10 @@ def test_an_interrupt_keeps_what_was_measured(model: Path, device: Device, store
     while time.monotonic() < deadline and (not file.exists() or file.read_bytes().count(b"\n") < 8):
         time.sleep(0.1)
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does
-    _, words = child.communicate(timeout=30)
+    try:
+        _, words = child.communicate(timeout=30)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert "interrupted" in words
     assert f"are kept in {file}" in words
@@ -182,6 +185,14 @@ class TestBench:
         launch = Launch(0, (64, 1, 1), (1, 1, 1), (x, y), "node")
         schedule = Schedule(ports, ports, (Kernel("k", "family", source, ()),), (launch,), 2048, 0, "")
         return Candidate(name, schedule, np.zeros(0, np.uint8))
+
+    def test_nothing_begins_after_its_end(self, device: Device) -> None:
+        """A thread that is about to start a child when Ctrl-C ends the others."""
+        good = self.candidate("good", "y[get_global_id(0)] = x[get_global_id(0)];", device)
+        with Bench(device, 1, 0) as bench:
+            pass
+        assert [one.verdict for one in bench._load(0, [good], "")] == ["died"]
+        assert bench._children == [None]
 
     def test_right_wrong_and_refused(self, device: Device) -> None:
         good = "const int i = get_global_id(0); y[i] = 2.0f * x[i];"

@@ -85,6 +85,7 @@ class Bench:
         self._sweep = sweep
         self._children: list[Child | None] = [None] * workers
         self._pool = ThreadPoolExecutor(workers)
+        self._ended = False
 
     def load(self, lists: Sequence[Sequence[Candidate]], references: Sequence[str]) -> list[list[Loaded]]:
         """Build ``lists[i]`` in worker i, all workers at once, and compare answers with ``references[i]``'s.
@@ -142,6 +143,8 @@ class Bench:
             if child is None:
                 child = Child("mace_cl.tune.measure", "answer", several=True)
                 self._children[worker], self._held[worker] = child, set()
+                if self._ended:  # it began when the others had been killed
+                    raise ChildError("the bench has ended")
                 opened = {
                     "do": "open", "device": self._device.runtime, "signature": self._device.signature.digest(),
                     "sweep": self._sweep,
@@ -166,6 +169,7 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = True
         for child in self._children:
             if child is not None:
                 child.kill()
