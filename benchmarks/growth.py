@@ -31,15 +31,19 @@ from mace_cl.tools.benchmark import Machine
 Points = list[dict[str, float]]
 
 
-def chain(side: int, batch: int, channels: list[int]) -> onnx.ModelProto:
-    """3×3 convolutions with ReLU through the given numbers of channels, and a mean."""
+def chain(side: int, batch: int, channels: list[int], slope: float = 0.0) -> onnx.ModelProto:
+    """3×3 convolutions through the given numbers of channels, each with a leaky ReLU, and a mean.
+
+    The slope below zero is ``slope`` times the layer's number: kernels with other slopes are not alike.
+    """
     rng = np.random.default_rng(0)
     nodes, weights, name = [], [], "x"
     for number, (before, after) in enumerate(pairwise(channels)):
         array = (rng.standard_normal((after, before, 3, 3)) / (3 * before**0.5)).astype(np.float32)
         weights.append(numpy_helper.from_array(array, f"w{number}"))
         nodes.append(helper.make_node("Conv", [name, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
+        activation = {"op_type": "LeakyRelu", "alpha": slope * (number + 1)} if slope else {"op_type": "Relu"}
+        nodes.append(helper.make_node(inputs=[f"c{number}"], outputs=[f"r{number}"], **activation))
         name = f"r{number}"
     nodes.append(helper.make_node("GlobalAveragePool", [name], ["y"]))
     shape = [batch, channels[0], side, side]
@@ -92,8 +96,9 @@ def main() -> None:
         "size": [(side * side, chain(side, 1, [3, 16, 32, 32])) for side in (128, 256, 512, 1024)],
         "batch": [(batch, chain(64, batch, [3, 32, 64, 64])) for batch in (1, 2, 4, 8, 16, 32)],
         "depth": [(layers, chain(56, 1, [32] * (layers + 1))) for layers in (4, 8, 16, 32, 64)],
-        # every layer has other numbers of channels, and so a kernel of its own
-        "kernels": [(count, chain(28, 1, [8 + 4 * number for number in range(count + 1)])) for count in (4, 8, 16, 32)],
+        "kernels": [
+            (count, chain(28, 1, [8 + 4 * number for number in range(count + 1)], 0.01)) for count in (4, 8, 16, 32)
+        ],
     }
     document: dict[str, Any] = {"machine": asdict(Machine.here()), "device": arguments.device, "series": {}}
     with tempfile.TemporaryDirectory() as work:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,34 @@ class TestBench:
             pass
         assert [one.verdict for one in bench._load(0, [good], "")] == ["died"]
         assert bench._children == [None]
+
+    def test_all_launches_of_a_candidate_are_compared(self, device: Device) -> None:
+        """As Winograd's method goes in bands: the last launch writes the last band alone."""
+        from mace_cl.schedule import Port, Slot
+
+        def bands(name: str, *reads: int) -> Candidate:
+            made = self.candidate(name, "const int i = get_global_id(0); y[i] = 2.0f * x[i];", device)
+            x, y = Slot("arena", 0, 2048), Slot("arena", 2048, 2048)
+            ports = (Port("x", "float32", (512,), x), Port("y", "float32", (512,), y))
+            launches = tuple(
+                replace(
+                    made.schedule.launches[0],
+                    global_size=(256, 1, 1),
+                    args=(Slot("arena", 1024 * read, 1024), Slot("arena", 2048 + 1024 * band, 1024)),
+                )
+                for band, read in enumerate(reads)
+            )
+            schedule = replace(made.schedule, inputs=ports, outputs=ports, launches=launches, arena_bytes=4096)
+            return replace(made, schedule=schedule)
+
+        one, right, wrong = (bands(*given) for given in (("one", 0, 1), ("right", 0, 1), ("wrong", 1, 1)))
+        with Bench(device, 1, 0) as bench:
+            ((loaded,),) = bench.load([[one]], [""])
+            assert loaded.verdict == ""
+            ((good, bad),) = bench.load([[right, wrong]], ["one"])
+        assert (good.verdict, good.difference) == ("", 0.0)
+        assert bad.verdict == ""
+        assert bad.difference > 0.1
 
     def test_right_wrong_and_refused(self, device: Device) -> None:
         good = "const int i = get_global_id(0); y[i] = 2.0f * x[i];"

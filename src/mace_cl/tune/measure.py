@@ -268,8 +268,13 @@ def answer() -> Answer:
 
 
 def _difference(reference: Executor, executor: Executor) -> float:
-    """The greatest difference of the last launches' results; infinite where something is no longer finite."""
-    wanted, given = (one.read(one.schedule.launches[-1].args[-1]) for one in (reference, executor))
+    """The greatest difference of the results; infinite where something is no longer finite."""
+    wanted, given = (
+        one.read(port.slot)
+        for one in (reference, executor)
+        for port in one.schedule.outputs
+        if port.name == RESULT and port.slot is not None
+    )
     finite = np.isfinite(wanted)
     if wanted.shape != given.shape or not np.array_equal(finite, np.isfinite(given)):
         return float("inf")
