@@ -154,15 +154,15 @@ def test_the_command_line(
 def test_an_interrupt_keeps_what_was_measured(model: Path, device: Device, store: Path) -> None:
     file = store / "tuning.jsonl"
     argv = [sys.executable, "-m", "mace_cl", "tune", str(model), "--budget", "100s", "--device", device.runtime]
-    child = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ.copy())
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and (not file.exists() or file.read_bytes().count(b"\n") < 8):
-        time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
-    try:
-        _, words = child.communicate(timeout=30)
-    finally:
-        child.kill()
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        try:
+            deadline = time.monotonic() + 100
+            while time.monotonic() < deadline and (not file.exists() or file.read_bytes().count(b"\n") < 8):
+                time.sleep(0.1)
+            os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+            _, words = child.communicate(timeout=30)
+        finally:
+            child.kill()
     assert child.returncode == 130
     assert "interrupted" in words
     assert f"are kept in {file}" in words

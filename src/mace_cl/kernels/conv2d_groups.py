@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_cl.kernels.base import Code, ceil_div, kernel_head, prelude
-from mace_cl.kernels.conv2d_tiles import Weights, add_part, finish, take_total, zeros
+from mace_cl.kernels.conv2d_tiles import Size, Weights, add_part, finish, take_total, zeros
 from mace_cl.kernels.views import view
 from mace_cl.plan import Parameters, Rendered
 
@@ -60,7 +60,7 @@ def in_groups(problem: Conv2D, entry: str, parameters: Parameters) -> Rendered:
     return Rendered(prelude(c) + problem.epilogue.function(entry) + code.text(), grid, (across, high, 1), images)
 
 
-def _multiply_lane(code: Code, size: tuple[int, int], at: str, lane: int) -> None:
+def _multiply_lane(code: Code, size: Size, at: str, lane: int) -> None:
     """Products with one input channel of a block: lane ``lane`` of each pixel's vector, and the weights at ``at``."""
     with code.unrolled("r", size[0]):
         code.add(f"const vec weight = ws[{at} + r];")

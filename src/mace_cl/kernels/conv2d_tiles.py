@@ -16,10 +16,10 @@ from mace_cl.plan import Parameters, Rendered
 if TYPE_CHECKING:
     from mace_cl.kernels.conv2d import Conv2D
 
+__all__ = ["Size", "Weights", "add_part", "finish", "in_registers", "take_total", "zeros"]
+
 Size = tuple[int, int]
 """Blocks of channels and pixels of a work-item's tile."""
-
-__all__ = ["Weights", "add_part", "finish", "in_registers", "take_total", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,8 @@ def _accumulate(code: Code, problem: Conv2D, size: Size, weights: Weights, one: 
             code.add(weights.begin(f"((group * {blocks} + icb) * {kh} + kh)", kw * block * r))
             pixels = _stage(code, window, one, x, (block, c)) if problem.staged else _Pixels("xp", x.column, x.channel)
             for (begin, end), inside in one.columns():
-                columns = code.unrolled if block == 1 else code.loop
-                with (
-                    columns("kw", end, begin),
-                    code.loop("ic", "channels" if tail else block),
-                ):
+                columns = code.unrolled if block == 1 else code.loop  # one channel alone is too little work for a loop
+                with columns("kw", end, begin), code.loop("ic", "channels" if tail else block):
                     at = f"(kw * {block} + ic) * {r * weights.step}"
                     place = f"t * {window.strides[1]} + kw * {window.dilations[1]}"
                     _multiply(code, (place, pixels), size, inside, (weights, at))
