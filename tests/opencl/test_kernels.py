@@ -161,3 +161,13 @@ def test_winograd_is_chosen_only_where_it_can_be() -> None:
     assert estimated(Conv2D(16, 1, (64, 64), Window((56, 56), (56, 56), (3, 3), pads=(1, 1)))) == 4
     large = Window((512, 512), (512, 512), (3, 3), pads=(1, 1))
     assert estimated(Conv2D(16, 1, (16, 32), large)) == 4
+
+
+def test_winograds_weights_are_weighed_against_its_products() -> None:
+    """F(4×4) reads four times the weights: a few tiles do not pay for that."""
+    small, medium = (Window((side, side), (side, side), (3, 3), pads=(1, 1)) for side in (7, 13))
+    assert estimated(Conv2D(16, 1, (512, 512), small)) == 2
+    assert estimated(Conv2D(16, 2, (512, 512), small)) == 4
+    assert estimated(Conv2D(16, 1, (512, 1024), medium)) == 4
+    single = Window((3, 3), (3, 3), (3, 3), pads=(1, 1))
+    assert estimated(Conv2D(16, 1, (512, 512), single)) == 0

@@ -26,8 +26,8 @@ _FLOAT = 4
 _TRANSFORM_COST = {2: 250, 4: 400}
 """Vector operations that transforming one tile of one channel block costs, loads and stores included."""
 
-_WEIGHT_COST = (6, 20)
-"""Vector operations in the time in which one vector of weights comes from a shared cache, or from main memory."""
+_WEIGHT_COST = 16
+"""Vector operations in the time in which one vector of weights comes from main memory."""
 
 _VALUE_COST = (0, 10, 20)
 """The same for a vector of transformed values, written by one kernel and read by another: near, shared, main memory."""
@@ -62,24 +62,23 @@ def estimated(problem: Conv2D, near_cache: int = 1 << 20) -> int:
     """The `Algorithm` that takes what is estimated to be fastest.
 
     The estimate counts vector multiply-adds: 9 per pixel and pair of channels directly, (m+2)² per tile
-    with the transforms on top; and on both sides the weights, which come from far each time: from main
-    memory if those of one layer exceed the ``near_cache``, as those of its whole network then are many.
-    Transformed values of large images leave the caches, too, unless few weights allow it to go band by band.
+    with the transforms on top.  Meanwhile the weights come from main memory; whatever takes longer counts.
+    Transformed values that exceed the ``near_cache``, in bytes, leave it, unless few weights allow it to go
+    band by band.
     """
     if possible(problem) == (0,):
         return 0
-    c, channels, window = problem.c, problem.channels, problem.window
-    (height, width), pairs = window.output, channels[0] * channels[1] // c
-    weight = _WEIGHT_COST[9 * 4 * channels[0] * channels[1] > near_cache]
-    best, least = 0, 0.9 * (height * width * 9 * pairs + 9 * pairs * weight)
+    c, batch, channels, (height, width) = problem.c, problem.batch, problem.channels, problem.window.output
+    pairs = channels[0] * channels[1] // c
+    best, least = 0, 0.9 * 9 * pairs * max(batch * height * width, _WEIGHT_COST)
     for m, transform in _TRANSFORM_COST.items():
-        tiles, points = ceil_div(height, m) * ceil_div(width, m), (m + 2) ** 2
+        tiles, points = batch * ceil_div(height, m) * ceil_div(width, m), (m + 2) ** 2
         # few tiles leave the product's registers empty
-        product = tiles * points * pairs * (1 + 4 / tiles)
+        product = points * pairs * max(tiles + 4, _WEIGHT_COST)
         values = tiles * points * (sum(channels) // c)
-        size = values * c * _FLOAT * _rows_together(problem, m) // ceil_div(height, m)
+        size = values * c * _FLOAT * _rows_together(problem, m) // (batch * ceil_div(height, m))
         value = _VALUE_COST[(size > 2 * near_cache) + (size > _SHARED * near_cache)]
-        cost = product + tiles * transform * (sum(channels) // c) + points * pairs * weight + values * value
+        cost = product + tiles * transform * (sum(channels) // c) + values * value
         if cost < least:
             best, least = m, cost
     return best
