@@ -67,12 +67,20 @@ def _transforms(m: int, *points: Fraction) -> _Transforms:
 _POINTS = {2: (0, 1, -1), 4: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))}
 _TRANSFORMS = {m: _transforms(m, *map(Fraction, points)) for m, points in _POINTS.items()}
 
+_PAIRS = 1 << 12
+"""Pairs of channels whose weights are transformed at a time: their values in fp64 stay in a cache."""
+
 
 def transform_weights(weights: NDArray[Any], m: int) -> NDArray[np.float32]:
-    """``[OC, IC, 3, 3]`` to ``[(m+2)²·OC, IC, 1, 1]``, computed in fp64."""
+    """``[OC, IC, 3, 3]`` to ``[(m+2)²·OC, IC, 1, 1]``, computed in fp64, a few output channels at a time."""
     matrix = np.array([[float(entry) for entry in row] for row in _TRANSFORMS[m].weights])
-    moved = np.einsum("ia,ocab,jb->ijoc", matrix, weights.astype(np.float64), matrix, optimize=True)
-    return np.asarray(moved.reshape(-1, weights.shape[1], 1, 1), np.float32)
+    outputs, inputs = weights.shape[:2]
+    result = np.empty((m + 2, m + 2, outputs, inputs), np.float32)
+    step = ceil_div(_PAIRS, inputs)
+    for first in range(0, outputs, step):
+        some = weights[first : first + step].astype(np.float64)
+        result[:, :, first : first + step] = np.einsum("ia,ocab,jb->ijoc", matrix, some, matrix, optimize=True)
+    return result.reshape(-1, inputs, 1, 1)
 
 
 def _combine(row: tuple[Fraction, ...], name: str) -> str:
